@@ -1,0 +1,60 @@
+"""What a figure was measured on; a figure without it means nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+
+import apsw
+import psutil
+
+import prismq
+from prismq import TaskQueue
+
+Facts = dict[str, str | int]
+
+
+def machine_facts(folder: Path, queue: TaskQueue, durability: str) -> Facts:
+    """Facts about this machine, the file system under `folder`, and what the queue runs on."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpu": _cpu(),
+        "cores": os.cpu_count() or 0,
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "os": platform.platform(),
+        "file_system": file_system(folder),
+        "python": platform.python_version(),
+        "sqlite": apsw.sqlite_lib_version(),
+        "apsw": apsw.apsw_version(),
+        "prismq": prismq.__version__,
+        "driver": queue.driver_name,
+        "durability": durability,
+    }
+
+
+def describe(facts: Facts) -> str:
+    """The facts in three lines."""
+    return (
+        f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB; {facts['os']}; {facts['file_system']}\n"
+        f"Python {facts['python']}, SQLite {facts['sqlite']} (APSW {facts['apsw']}), prismq {facts['prismq']},"
+        f" driver {facts['driver']}, durability {facts['durability']}\n"
+        f"{facts['date']}"
+    )
+
+
+def file_system(folder: Path) -> str:
+    """Type of the file system that holds `folder`: the mount point with the longest matching path."""
+    place = folder.resolve()
+    mounts = [mount for mount in psutil.disk_partitions(all=True) if place.is_relative_to(mount.mountpoint)]
+    return max(mounts, key=lambda mount: len(mount.mountpoint)).fstype if mounts else "unknown"
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,42 @@
+"""A durable task queue in one SQLite file, for many processes on one machine."""
+
+import logging
+
+from prismq.database import QueueDatabase
+from prismq.errors import (
+    InvalidTaskError,
+    LeaseLostError,
+    QueueBusyError,
+    QueueDatabaseError,
+    QueueSchemaError,
+    UnsupportedEnvironmentError,
+)
+from prismq.models import SchedulingStrategy, Task, TaskLog, Worker
+from prismq.queue import TaskQueue
+from prismq.retry import RetryConfig
+from prismq.schema import SCHEMA_STATEMENTS
+from prismq.settings import PRAGMAS, PRODUCTION_PRAGMAS, get_default_db_path
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "PRAGMAS",
+    "PRODUCTION_PRAGMAS",
+    "SCHEMA_STATEMENTS",
+    "InvalidTaskError",
+    "LeaseLostError",
+    "QueueBusyError",
+    "QueueDatabase",
+    "QueueDatabaseError",
+    "QueueSchemaError",
+    "RetryConfig",
+    "SchedulingStrategy",
+    "Task",
+    "TaskLog",
+    "TaskQueue",
+    "UnsupportedEnvironmentError",
+    "Worker",
+    "get_default_db_path",
+]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())

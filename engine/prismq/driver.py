@@ -1,0 +1,122 @@
+"""What the queue asks of a driver: each call is one transaction, or joins the caller's.
+
+Two drivers keep this contract and run the SQL of `sql`: `native_driver` in C, one call an operation, and
+`python_driver`, the readable reference. `connect` picks one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
+
+from prismq import native
+from prismq.errors import UnsupportedEnvironmentError
+from prismq.models import SchedulingStrategy, Task
+
+if TYPE_CHECKING:
+    from prismq.connection import Connection
+
+DriverName = Literal["native", "python"]
+DriverChoice = Literal["auto", "native", "python"]
+DRIVER_VARIABLE: Final = "PRISMQ_DRIVER"
+
+ID_BLOCK: Final = 1024
+"""Ids reserved at a time in AUTOINCREMENT's counter."""
+PROMOTE_LIMIT: Final = 64
+"""Due tasks that one claim lets in, so that no claim pays for a flood."""
+REAP_LIMIT: Final = 64
+"""Expired leases that one idle claim returns to the queue."""
+
+
+class NewTask(NamedTuple):
+    """A checked task to be; texts in UTF-8, `run_after_ms` since the epoch or None for now."""
+
+    type: bytes
+    payload: bytes
+    compatibility: bytes
+    idempotency_key: bytes | None
+    priority: int
+    max_attempts: int
+    run_after_ms: int | None
+
+
+class Claim(NamedTuple):
+    """What a worker wants: `types` a JSON array or None for all, `capabilities` a JSON object, both UTF-8."""
+
+    worker: str
+    types: bytes | None
+    capabilities: bytes
+    strategy: SchedulingStrategy
+    limit: int
+    lease_ms: int
+
+
+class Token(NamedTuple):
+    """The fencing token of a claim: only its holder can settle the task."""
+
+    task_id: int
+    worker: str
+    attempt: int
+
+
+class Failure(NamedTuple):
+    """How a task ended badly: retried after `delay_ms` while attempts remain, when `retry`."""
+
+    token: Token
+    error: str
+    retry: bool
+    delay_ms: int
+
+
+FailOutcome = Literal["queued", "dead_letter", "failed"]
+FAIL_OUTCOMES: Final[tuple[FailOutcome | None, ...]] = (None, "queued", "dead_letter", "failed")
+
+
+class Driver(Protocol):
+    """Executes queue operations on one connection. What a stale token is refused is None or False in the answer."""
+
+    name: DriverName
+
+    def enqueue(self, task: NewTask) -> int:
+        """The new task's id, or that of the task that has its idempotency key already."""
+
+    def enqueue_many(self, tasks: Iterable[NewTask]) -> list[int]:
+        """As `enqueue` for each: all or none. Nothing is written before the last one was taken from `tasks`."""
+
+    def claim(self, wanted: Claim) -> list[Task]:
+        """Up to `limit` tasks, now leased, best first."""
+
+    def complete(self, token: Token) -> bool:
+        """Whether the token was good and the task is now completed."""
+
+    def complete_many(self, tokens: Sequence[Token]) -> list[bool]:
+        """As `complete` for each."""
+
+    def fail_many(self, failures: Sequence[Failure]) -> list[FailOutcome | None]:
+        """Each task's new status."""
+
+    def renew_many(self, renewals: Sequence[tuple[Token, int]]) -> list[str | None]:
+        """Each task's new lease end, the given ms from now."""
+
+
+def connect(connection: Connection, choice: DriverChoice = "auto") -> Driver:
+    """The driver for a connection: `auto` follows the environment's PRISMQ_DRIVER, then takes the native one if built.
+
+    Raises UnsupportedEnvironmentError when the native driver is demanded and missing.
+    """
+    wanted = os.environ.get(DRIVER_VARIABLE, "auto") if choice == "auto" else choice
+    if wanted not in ("auto", "native", "python"):
+        raise UnsupportedEnvironmentError(f"driver {wanted!r} is unknown: use 'auto', 'native' or 'python'")
+    module = native.load() if wanted != "python" else None
+    if module is not None:
+        from prismq.native_driver import NativeDriver
+
+        return NativeDriver(connection, module)
+    if wanted == "native":
+        raise UnsupportedEnvironmentError(
+            "the native driver is not installed: reinstall prismq where a C compiler is found, or use driver='auto'"
+        )
+    from prismq.python_driver import PythonDriver
+
+    return PythonDriver(connection)

@@ -1,0 +1,239 @@
+"""The driver in C: one call and one transaction an operation, the GIL released meanwhile."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+from prismq import clock, sql
+from prismq.clock import from_stored
+from prismq.driver import FAIL_OUTCOMES, Claim, DriverName, FailOutcome, Failure, NewTask, Token
+from prismq.errors import QueueDatabaseError, QueueProgrammingError, from_code
+from prismq.models import SchedulingStrategy, Task, claimed_task
+
+if TYPE_CHECKING:
+    from prismq.connection import Connection
+
+_NO_TIME: Final = -(2**63)
+_NUMBERS_PER_TASK: Final = 5
+_TEXTS_PER_TASK: Final = 7
+_HAS_ERROR: Final = 1  # the flags of native/interface.h
+_HAS_KEY: Final = 2
+_STRATEGIES: Final = {
+    strategy: number
+    for number, strategy in enumerate(
+        (
+            SchedulingStrategy.PRIORITY,
+            SchedulingStrategy.FIFO,
+            SchedulingStrategy.LIFO,
+            SchedulingStrategy.WEIGHTED_RANDOM,
+        )
+    )
+}
+
+
+class NativeDriver:
+    """Executes operations through `prismq._native` on the handle of one connection."""
+
+    name: DriverName = "native"
+
+    def __init__(self, connection: Connection, module: ModuleType) -> None:
+        self._connection = connection
+        self._hold = connection.hold
+        self._ffi: Any = module.ffi
+        self._lib: Any = module.lib
+        self._null = self._ffi.NULL
+        self._handle = self._open()
+        self._result = self._lib.prismq_results(self._handle)
+        connection.before_close(self._close)
+
+    def enqueue(self, task: NewTask) -> int:
+        kind, payload, compatibility, key, priority, max_attempts, run_after_ms = task
+        with self._hold():
+            if self._lib.prismq_enqueue(
+                self._handle or self._closed(),
+                kind,
+                len(kind),
+                payload,
+                len(payload),
+                compatibility,
+                len(compatibility),
+                self._null if key is None else key,
+                0 if key is None else len(key),
+                priority,
+                max_attempts,
+                _NO_TIME if run_after_ms is None else run_after_ms,
+            ):
+                raise self._error()
+            return self._result.numbers[0]  # type: ignore[no-any-return]
+
+    def enqueue_many(self, tasks: Iterable[NewTask]) -> list[int]:
+        numbers = array("q")
+        texts: list[bytes] = []
+        count = 0
+        for kind, payload, compatibility, key, priority, max_attempts, run_after_ms in tasks:
+            numbers.extend(
+                (
+                    len(kind),
+                    len(payload),
+                    len(compatibility),
+                    -1 if key is None else len(key),
+                    priority,
+                    max_attempts,
+                    _NO_TIME if run_after_ms is None else run_after_ms,
+                )
+            )
+            texts += (kind, payload, compatibility) if key is None else (kind, payload, compatibility, key)
+            count += 1
+        return self._execute(self._lib.OP_ENQUEUE, count, numbers, texts)
+
+    def claim(self, wanted: Claim) -> list[Task]:
+        worker, types, capabilities, strategy, limit, lease_ms = wanted
+        worker_bytes = worker.encode()
+        with self._hold():
+            if self._lib.prismq_claim(
+                self._handle or self._closed(),
+                worker_bytes,
+                len(worker_bytes),
+                self._null if types is None else types,
+                0 if types is None else len(types),
+                capabilities,
+                len(capabilities),
+                _STRATEGIES[strategy],
+                limit,
+                lease_ms,
+            ):
+                raise self._error()
+            result = self._result
+            count = result.numbers_count
+            if count == 0:
+                return []
+            numbers = self._ffi.unpack(result.numbers, count)
+            text = self._ffi.unpack(result.text, result.text_bytes)
+        texts = text.decode("utf-8", "replace").split("\0")
+        if len(texts) != 3 + _TEXTS_PER_TASK * (count // _NUMBERS_PER_TASK):
+            return self._read_again(numbers)
+        at, lease_until = from_stored(texts[0]), from_stored(texts[1])
+        tasks = []
+        first_text = 2
+        for first in range(0, count, _NUMBERS_PER_TASK):
+            task_id, priority, attempts, max_attempts, flags = numbers[first : first + _NUMBERS_PER_TASK]
+            kind, payload, compatibility, run_after, created, error, key = texts[
+                first_text : first_text + _TEXTS_PER_TASK
+            ]
+            first_text += _TEXTS_PER_TASK
+            tasks.append(
+                claimed_task(
+                    task_id,
+                    priority,
+                    attempts,
+                    max_attempts,
+                    kind,
+                    payload,
+                    compatibility,
+                    run_after,
+                    created,
+                    error if flags & _HAS_ERROR else None,
+                    key if flags & _HAS_KEY else None,
+                    worker,
+                    at,
+                    lease_until,
+                )
+            )
+        return tasks
+
+    def complete(self, token: Token) -> bool:
+        task_id, worker, attempt = token
+        worker_bytes = worker.encode()
+        with self._hold():
+            if self._lib.prismq_complete(
+                self._handle or self._closed(), task_id, worker_bytes, len(worker_bytes), attempt
+            ):
+                raise self._error()
+            return self._result.numbers[0] == 1  # type: ignore[no-any-return]
+
+    def complete_many(self, tokens: Sequence[Token]) -> list[bool]:
+        numbers = array("q")
+        texts: list[bytes] = []
+        for token in tokens:
+            _pack_token(token, numbers, texts)
+        return [outcome == 1 for outcome in self._execute(self._lib.OP_COMPLETE, len(tokens), numbers, texts)]
+
+    def fail_many(self, failures: Sequence[Failure]) -> list[FailOutcome | None]:
+        numbers = array("q")
+        texts: list[bytes] = []
+        for token, error, retry, delay_ms in failures:
+            error_bytes = error.encode()
+            _pack_token(token, numbers, texts)
+            numbers.extend((len(error_bytes), retry, delay_ms))
+            texts.append(error_bytes)
+        return [FAIL_OUTCOMES[outcome] for outcome in self._execute(self._lib.OP_FAIL, len(failures), numbers, texts)]
+
+    def renew_many(self, renewals: Sequence[tuple[Token, int]]) -> list[str | None]:
+        numbers = array("q")
+        texts: list[bytes] = []
+        for token, lease_ms in renewals:
+            _pack_token(token, numbers, texts)
+            numbers.append(lease_ms)
+        ends = self._execute(self._lib.OP_RENEW, len(renewals), numbers, texts)
+        return [clock.to_text_ms(end) if end else None for end in ends]
+
+    def _execute(self, operation: int, count: int, numbers: array[int], texts: list[bytes]) -> list[int]:
+        text = b"".join(texts)
+        request = self._ffi.new("prismq_request *")
+        request.operation = operation
+        request.count = count
+        numbers_view = request.numbers = self._ffi.from_buffer("int64_t[]", numbers)
+        request.numbers_count = len(numbers_view)
+        text_view = request.text = self._ffi.from_buffer("char[]", text)
+        request.text_bytes = len(text_view)
+        with self._hold():
+            if self._lib.prismq_execute(self._handle or self._closed(), request):
+                raise self._error()
+            if count == 0:
+                return []
+            return self._ffi.unpack(self._result.numbers, self._result.numbers_count)  # type: ignore[no-any-return]
+
+    def _read_again(self, numbers: list[int]) -> list[Task]:
+        """A text that plain SQL put in has the separator in it: rare enough to read the claimed rows once more."""
+        ids = numbers[::_NUMBERS_PER_TASK]
+        return [Task.from_row(tuple(self._connection.execute(sql.GET, (task_id,)).fetchone())) for task_id in ids]
+
+    def _open(self) -> Any:
+        texts = [
+            self._ffi.new("char[]", getattr(sql, name.removeprefix("SQL_")).encode())
+            for _, name in sorted(self._ffi.typeof("prismq_sql").elements.items())
+            if name != "SQL_STATEMENTS"
+        ]
+        with self._hold():
+            pointer = self._ffi.cast("void *", self._connection.apsw.sqlite3_pointer())
+            handle = self._lib.prismq_open(pointer, self._ffi.new("char *[]", texts), len(texts))
+        if handle == self._null:
+            raise QueueDatabaseError(
+                "the native driver could not be opened: out of memory, or built for another version"
+            )
+        return handle
+
+    def _close(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            self._lib.prismq_close(handle)
+
+    def _closed(self) -> Any:
+        raise QueueProgrammingError("the connection is closed; get a new one from the QueueDatabase")
+
+    def _error(self) -> QueueDatabaseError:
+        result = self._result
+        message = self._ffi.string(result.message).decode("utf-8", "replace")
+        waited = result.waited_ms / 1000 if result.waited_ms else None
+        failure = from_code(result.code, message, database=self._connection.path, waited=waited)
+        self._connection.note_failure(failure)
+        return failure
+
+
+def _pack_token(token: Token, numbers: array[int], texts: list[bytes]) -> None:
+    worker = token.worker.encode()
+    numbers.extend((token.task_id, len(worker), token.attempt))
+    texts.append(worker)

@@ -1,0 +1,248 @@
+"""The driver in Python: the reference of what the native one does, and the fallback where that is not installed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import apsw
+
+from prismq import clock, sql
+from prismq.driver import (
+    FAIL_OUTCOMES,
+    ID_BLOCK,
+    PROMOTE_LIMIT,
+    REAP_LIMIT,
+    Claim,
+    DriverName,
+    FailOutcome,
+    Failure,
+    NewTask,
+    Token,
+)
+from prismq.errors import QueueDatabaseError, from_apsw
+from prismq.models import SchedulingStrategy, Task, claimed_task
+
+if TYPE_CHECKING:
+    from prismq.connection import Connection
+
+_STORED_TIME_LENGTHS = (23, 19)  # with and without milliseconds
+_CLAIMS = {
+    (SchedulingStrategy.PRIORITY, False): sql.CLAIM_PRIORITY,
+    (SchedulingStrategy.PRIORITY, True): sql.CLAIM_PRIORITY_TYPED,
+    (SchedulingStrategy.FIFO, False): sql.CLAIM_FIFO,
+    (SchedulingStrategy.FIFO, True): sql.CLAIM_FIFO_TYPED,
+    (SchedulingStrategy.LIFO, False): sql.CLAIM_LIFO,
+    (SchedulingStrategy.LIFO, True): sql.CLAIM_LIFO_TYPED,
+    (SchedulingStrategy.WEIGHTED_RANDOM, False): sql.CLAIM_LOTTERY,
+    (SchedulingStrategy.WEIGHTED_RANDOM, True): sql.CLAIM_LOTTERY_TYPED,
+}
+
+
+class PythonDriver:
+    """Executes operations statement by statement on a connection."""
+
+    name: DriverName = "python"
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._reserved_id = 0  # AUTOINCREMENT's counter is at least here; a hint, see sql.RESERVE_IDS
+        self._last_claim_empty = False  # then look without the write lock first
+
+    def enqueue(self, task: NewTask) -> int:
+        return self.enqueue_many([task])[0]
+
+    def enqueue_many(self, tasks: Iterable[NewTask]) -> list[int]:
+        tasks = list(tasks)
+        ids: list[int] = []
+        next_id = None
+        with self._transaction(len(tasks)):
+            now = clock.to_text(clock.now())
+            for task in tasks:
+                key = None if task.idempotency_key is None else task.idempotency_key.decode()
+                known = None if key is None else self._one(sql.FIND_KEY, key)
+                if known is not None:
+                    ids.append(known)
+                    continue
+                self._run(
+                    sql.INSERT,
+                    next_id,
+                    task.type.decode(),
+                    task.priority,
+                    task.payload.decode(),
+                    task.compatibility.decode(),
+                    task.max_attempts,
+                    now if task.run_after_ms is None else clock.to_text_ms(task.run_after_ms),
+                    key,
+                    now,
+                )
+                task_id = self._connection.apsw.last_insert_rowid()
+                ids.append(task_id)
+                next_id = task_id + 1
+                if task_id > self._reserved_id:
+                    self._run(sql.RESERVE_IDS, task_id, ID_BLOCK)
+                    self._reserved_id = self._one(sql.RESERVED_IDS) or 0
+        return ids
+
+    def claim(self, wanted: Claim) -> list[Task]:
+        with self._connection.hold():
+            alone = not self._connection.in_transaction
+            if not (self._last_claim_empty and alone):
+                tasks = self._claim_in_transaction(wanted)
+                if tasks or not alone:
+                    return tasks
+            tasks = self._claim_in_transaction(wanted) if self._look(wanted) else []
+            self._last_claim_empty = not tasks
+            return tasks
+
+    def complete(self, token: Token) -> bool:
+        return self.complete_many([token])[0]
+
+    def complete_many(self, tokens: Sequence[Token]) -> list[bool]:
+        with self._transaction(len(tokens)):
+            now = clock.to_text(clock.now())
+            return [self._changes(sql.COMPLETE, *token, now) == 1 for token in tokens]
+
+    def fail_many(self, failures: Sequence[Failure]) -> list[FailOutcome | None]:
+        with self._transaction(len(failures)):
+            now = clock.epoch_ms(clock.now())
+            return [
+                FAIL_OUTCOMES[
+                    self._one(
+                        sql.FAIL,
+                        *token,
+                        clock.to_text_ms(now),
+                        error,
+                        int(retry),
+                        clock.to_text_ms(now + delay_ms),
+                    )
+                    or 0
+                ]
+                for token, error, retry, delay_ms in failures
+            ]
+
+    def renew_many(self, renewals: Sequence[tuple[Token, int]]) -> list[str | None]:
+        ends: list[str | None] = []
+        with self._transaction(len(renewals)):
+            now = clock.epoch_ms(clock.now())
+            for token, lease_ms in renewals:
+                end = clock.to_text_ms(now + lease_ms)
+                ends.append(end if self._changes(sql.RENEW, *token, clock.to_text_ms(now), end) else None)
+        return ends
+
+    def _claim_in_transaction(self, wanted: Claim) -> list[Task]:
+        tasks: list[Task] = []
+        with self._transaction(wanted.limit):
+            now = clock.epoch_ms(clock.now())  # the lease begins when the lock is ours
+            at, lease_until = clock.to_text_ms(now), clock.to_text_ms(now + wanted.lease_ms)
+            if self._one(sql.DUE, at):
+                self._run(sql.PROMOTE, at, PROMOTE_LIMIT)
+            statement, parameters = self._head(wanted)
+            while len(tasks) < wanted.limit:
+                head = self._first(statement, *parameters)
+                if head is None:
+                    break
+                if len(str(head[7])) not in _STORED_TIME_LENGTHS:
+                    self._run(sql.NORMALISE, head[0], at)
+                    continue  # it is in its place now, which may be elsewhere
+                if wanted.strategy is SchedulingStrategy.WEIGHTED_RANDOM:
+                    self._run(sql.DRAW, head[0])
+                self._run(sql.TAKE, head[0], wanted.worker, lease_until, at)
+                began, ends = clock.from_epoch_ms(now), clock.from_epoch_ms(now + wanted.lease_ms)
+                tasks.append(_claimed(head, wanted.worker, began, ends))
+        return tasks
+
+    def _head(self, wanted: Claim) -> tuple[str, tuple[str | None, ...]]:
+        """The statement that finds the next task of a claim, and its parameters."""
+        typed = wanted.types is not None
+        if wanted.strategy is SchedulingStrategy.PRIORITY and not typed and not self._one(sql.CONSTRAINED):
+            return sql.HEAD, ()
+        types = None if wanted.types is None else wanted.types.decode()
+        return _CLAIMS[wanted.strategy, typed], (types, wanted.capabilities.decode())
+
+    def _look(self, wanted: Claim) -> bool:
+        """Is there anything for this claim? Asked in a read transaction, so that idle workers leave writers alone.
+
+        Expired leases come back here: nobody waits for a worker that has nothing to do.
+        """
+        at = clock.to_text(clock.now())
+        self._run(sql.BEGIN_READ)
+        try:
+            expired, due = self._one(sql.EXPIRED, at), self._one(sql.DUE, at)
+            statement, parameters = self._head(wanted)
+            found = bool(expired or due) or self._first(statement, *parameters) is not None
+        finally:
+            self._run(sql.COMMIT)
+        if expired:
+            with self._transaction(1):
+                self._run(sql.REAP, at, REAP_LIMIT)
+        return found
+
+    @contextmanager
+    def _transaction(self, count: int) -> Iterator[None]:
+        """Alone, an operation is a transaction. Inside the caller's it joins; several items get a savepoint."""
+        with self._connection.hold():
+            if not self._connection.in_transaction:
+                opening, closing, undoing = [sql.BEGIN], [sql.COMMIT], [sql.ROLLBACK]
+            elif count > 1:
+                opening, closing, undoing = [sql.SAVEPOINT], [sql.RELEASE], [sql.ROLLBACK_TO, sql.RELEASE]
+            else:
+                opening, closing, undoing = [], [], []
+            for statement in opening:
+                self._run(statement)
+            try:
+                yield
+                for statement in closing:
+                    self._run(statement)
+            except BaseException as error:
+                if self._connection.in_transaction:
+                    with suppress(apsw.Error):  # the cause must not be masked
+                        for statement in undoing:
+                            self._connection.apsw.execute(statement)
+                elif isinstance(error, QueueDatabaseError):  # SQLite rolled back by itself: disk full, I/O error
+                    self._connection.note_failure(error)
+                raise
+
+    def _run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        started = time.monotonic()
+        raw = self._connection.apsw
+        try:
+            return raw.execute(statement, parameters).fetchall()
+        except apsw.Error as error:
+            waited = time.monotonic() - started
+            raise from_apsw(error, database=self._connection.path, waited=waited) from error
+
+    def _first(self, statement: str, *parameters: Any) -> tuple[Any, ...] | None:
+        rows = self._run(statement, *parameters)
+        return rows[0] if rows else None
+
+    def _one(self, statement: str, *parameters: Any) -> Any:
+        row = self._first(statement, *parameters)
+        return None if row is None else row[0]
+
+    def _changes(self, statement: str, *parameters: Any) -> int:
+        self._run(statement, *parameters)
+        return self._connection.apsw.changes()
+
+
+def _claimed(head: tuple[Any, ...], worker: str, at: datetime, lease_until: datetime) -> Task:
+    task_id, priority, attempts, max_attempts, kind, payload, compatibility, run_after, created, error, key = head
+    return claimed_task(
+        task_id,
+        priority,
+        attempts + 1,
+        max_attempts,
+        kind,
+        payload,
+        compatibility,
+        run_after,
+        created,
+        error,
+        key,
+        worker,
+        at,
+        lease_until,
+    )

@@ -1,0 +1,277 @@
+"""The queue as people use it: enqueue, claim, and settle what was claimed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+from prismq import clock, lottery, sql, submission
+from prismq.connection import Connection
+from prismq.database import QueueDatabase
+from prismq.driver import Driver, DriverChoice, DriverName, FailOutcome, Failure, Token, connect
+from prismq.errors import InvalidTaskError, LeaseLostError
+from prismq.housekeeping import Housekeeper
+from prismq.models import SchedulingStrategy, Task
+from prismq.retry import RetryConfig
+from prismq.settings import Durability
+from prismq.submission import RunAfter
+
+
+class TaskQueue:
+    """A durable task queue in one SQLite file, shared by any number of processes and threads of one machine.
+
+    `database` is a path, a QueueDatabase (whose `transaction()` enqueues then join), or None for the default path.
+    `durability` is "normal" or "full", see QueueDatabase. Raises QueueDatabaseError when the file can't hold a queue;
+    every method raises QueueBusyError when the database stays locked beyond the busy timeout.
+    """
+
+    def __init__(
+        self,
+        database: QueueDatabase | str | os.PathLike[str] | None = None,
+        *,
+        durability: Durability | None = None,
+        retry: RetryConfig | None = None,
+        driver: DriverChoice = "auto",
+    ) -> None:
+        self._owns_database = not isinstance(database, QueueDatabase)
+        if isinstance(database, QueueDatabase):
+            if durability not in (None, database.durability):
+                raise ValueError(
+                    f"durability is {durability!r} here but {database.durability!r} in the QueueDatabase: say it there"
+                )
+            self.database = database
+        else:
+            self.database = QueueDatabase(database, durability=durability or "normal")
+        self.retry = retry or RetryConfig()
+        self._driver_choice = driver
+        self._connection: Connection | None = None
+        self._driver: Driver | None = None
+        self._claiming: Driver | None = None
+        self._lottery_is_open = False
+        self._housekeeper = Housekeeper(self.database)
+        self.database.initialize_schema()
+
+    @property
+    def driver_name(self) -> DriverName:
+        """Which driver runs the operations: "native" or "python"."""
+        return self._ready().name
+
+    def enqueue(
+        self,
+        type: str,
+        payload: Any = None,
+        *,
+        priority: int = 100,
+        run_after: RunAfter = None,
+        max_attempts: int = 5,
+        compatibility: Mapping[str, Any] | str | None = None,
+        idempotency_key: str | None = None,
+    ) -> int:
+        """Store a task and return its id; inside `database.transaction()` it commits with that.
+
+        `payload` is anything JSON can hold, or JSON text. Smaller `priority` runs first. `run_after` is a datetime,
+        ISO-8601 text or a timedelta from now. `compatibility` is what a worker must offer to get the task. With an
+        `idempotency_key` that is known already nothing is written and the first task's id returned. InvalidTaskError.
+        """
+        return self._ready().enqueue(
+            submission.new_task(type, payload, priority, run_after, max_attempts, compatibility, idempotency_key)
+        )
+
+    def enqueue_many(self, tasks: Iterable[Mapping[str, Any]]) -> list[int]:
+        """Store tasks, each a dict of `enqueue`'s arguments, in one transaction: all or none. Their ids, in order."""
+        return self._ready().enqueue_many(submission.new_tasks(tasks))
+
+    def claim(
+        self,
+        worker_id: str,
+        *,
+        types: Iterable[str] | str | None = None,
+        capabilities: Mapping[str, Any] | None = None,
+        strategy: SchedulingStrategy | str = SchedulingStrategy.PRIORITY,
+        lease_seconds: float = 60,
+    ) -> Task | None:
+        """Take the next task for `lease_seconds`, or None when there is none for this worker.
+
+        Its status, lease and attempt change in one transaction. `types` limits by task type. A task with needs
+        (`compatibility`) goes only to workers whose `capabilities` meet them. Settle it with `complete` or `fail`.
+        """
+        tasks = self._claim(worker_id, 1, types, capabilities, strategy, lease_seconds)
+        return tasks[0] if tasks else None
+
+    def claim_many(
+        self,
+        worker_id: str,
+        limit: int,
+        *,
+        types: Iterable[str] | str | None = None,
+        capabilities: Mapping[str, Any] | None = None,
+        strategy: SchedulingStrategy | str = SchedulingStrategy.PRIORITY,
+        lease_seconds: float = 60,
+    ) -> list[Task]:
+        """As `claim`, for up to `limit` tasks in one transaction, best first."""
+        return self._claim(worker_id, limit, types, capabilities, strategy, lease_seconds)
+
+    def complete(self, task: Task) -> None:
+        """Record that the claimed task is done. LeaseLostError when the claim is stale."""
+        if not self._ready().complete(_token(task)):
+            raise self._lost(task)
+        _settled(task, "completed")
+
+    def complete_many(self, tasks: Iterable[Task]) -> None:
+        """As `complete`, in one transaction. Every task whose claim still holds is completed.
+
+        Then LeaseLostError for the first of the others, if any, with all of them in its `others`.
+        """
+        tasks = list(tasks)
+        kept = self._ready().complete_many([_token(task) for task in tasks])
+        for task, completed in zip(tasks, kept, strict=True):
+            if completed:
+                _settled(task, "completed")
+        self._refuse([task for task, completed in zip(tasks, kept, strict=True) if not completed])
+
+    def fail(self, task: Task, error: object, *, retry: bool = True, delay_seconds: float | None = None) -> FailOutcome:
+        """Record a failure and return the task's new status. LeaseLostError when the claim is stale.
+
+        With `retry` it is "queued" again, after the retry configuration's backoff or `delay_seconds`, while attempts
+        remain, then "dead_letter"; without, "failed".
+        """
+        (outcome,) = self.fail_many([(task, error)], retry=retry, delay_seconds=delay_seconds)
+        return outcome
+
+    def fail_many(
+        self,
+        failures: Iterable[tuple[Task, object]],
+        *,
+        retry: bool = True,
+        delay_seconds: float | None = None,
+    ) -> list[FailOutcome]:
+        """As `fail` for pairs of task and error, in one transaction; LeaseLostError as in `complete_many`."""
+        failures = list(failures)
+        requests = []
+        for task, error in failures:
+            token = _token(task)
+            seconds = self.retry.delay_seconds(token.attempt) if delay_seconds is None else delay_seconds
+            delay_ms = submission.milliseconds(seconds, "delay_seconds")
+            requests.append(Failure(token, submission.message(error), bool(retry), delay_ms))
+        outcomes = self._ready().fail_many(requests)
+        settled = []
+        for (task, _), outcome in zip(failures, outcomes, strict=True):
+            if outcome is not None:
+                _settled(task, outcome)
+                settled.append(outcome)
+        self._refuse([task for (task, _), outcome in zip(failures, outcomes, strict=True) if outcome is None])
+        return settled
+
+    def renew(self, task: Task, lease_seconds: float = 60) -> datetime:
+        """Extend the lease to `lease_seconds` from now and return its end. LeaseLostError when the claim is stale."""
+        (end,) = self.renew_many([task], lease_seconds)
+        return end
+
+    def renew_many(self, tasks: Iterable[Task], lease_seconds: float = 60) -> list[datetime]:
+        """As `renew`, in one transaction; LeaseLostError as in `complete_many`."""
+        tasks = list(tasks)
+        lease_ms = submission.milliseconds(lease_seconds, "lease_seconds", 0.001)
+        ends = self._ready().renew_many([(_token(task), lease_ms) for task in tasks])
+        renewed = []
+        for task, text in zip(tasks, ends, strict=True):
+            end = clock.to_datetime(text)
+            if end is not None:
+                task.lease_until_utc = end
+                renewed.append(end)
+        self._refuse([task for task, text in zip(tasks, ends, strict=True) if text is None])
+        return renewed
+
+    def cancel(self, task_id: int) -> bool:
+        """End a queued or running task as failed, "Cancelled by user"; False when it has ended already or is unknown.
+
+        A running handler finds out when its next renewal or completion is refused.
+        """
+        return self.database.execute(sql.CANCEL, (_id(task_id), clock.to_text(clock.now()))).rowcount == 1
+
+    def requeue(self, task_id: int) -> bool:
+        """Give a failed or dead-lettered task all its attempts again; False for any other."""
+        return self.database.execute(sql.REQUEUE, (_id(task_id), clock.to_text(clock.now()))).rowcount == 1
+
+    def get(self, task_id: int) -> Task | None:
+        """The task as it is now, None when there is none with this id."""
+        row = self.database.execute(sql.GET, (_id(task_id),)).fetchone()
+        return None if row is None else Task.from_row(tuple(row))
+
+    def close(self) -> None:
+        """Stop the housekeeper and close the database if the queue opened it; the next use opens it again."""
+        self._housekeeper.stop()
+        self._connection = self._driver = self._claiming = None
+        if self._owns_database:
+            self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"TaskQueue({str(self.database.db_path)!r}, durability={self.database.durability!r})"
+
+    def _ready(self) -> Driver:
+        """The driver of the database's current connection."""
+        connection = self.database.get_connection()
+        driver = self._driver
+        if connection is not self._connection or driver is None:
+            driver = self._driver = connect(connection, self._driver_choice)
+            self._connection = connection
+        return driver
+
+    def _claim(
+        self,
+        worker_id: str,
+        limit: int,
+        types: Iterable[str] | str | None,
+        capabilities: Mapping[str, Any] | None,
+        strategy: SchedulingStrategy | str,
+        lease_seconds: float,
+    ) -> list[Task]:
+        wanted = submission.claim(worker_id, limit, types, capabilities, strategy, lease_seconds)
+        driver = self._ready()
+        if driver is not self._claiming:  # the first claim on this connection
+            self._housekeeper.start()
+            self._claiming = driver
+        if wanted.strategy is SchedulingStrategy.WEIGHTED_RANDOM and not self._lottery_is_open:
+            lottery.open_lottery(self.database)
+            self._lottery_is_open = True
+        return driver.claim(wanted)
+
+    def _refuse(self, lost: list[Task]) -> None:
+        if lost:
+            first = self._lost(lost[0])
+            first.others = [self._lost(task) for task in lost[1:]]
+            raise first
+
+    def _lost(self, task: Task) -> LeaseLostError:
+        token = _token(task)
+        now = self.get(token.task_id)
+        if now is None:
+            return LeaseLostError(*token)
+        return LeaseLostError(*token, status=now.status, holder=now.locked_by, holder_attempts=now.attempts)
+
+
+def _token(task: Task) -> Token:
+    if not isinstance(task, Task) or task.id is None or task.locked_by is None:
+        raise InvalidTaskError(f"{task!r:.200} was not claimed: pass the Task that claim() returned")
+    return Token(task.id, task.locked_by, task.attempts)
+
+
+def _settled(task: Task, status: str) -> None:
+    task.status = status
+    task.lease_until_utc = None
+
+
+def _id(task_id: object) -> int:
+    if isinstance(task_id, bool) or not isinstance(task_id, int):
+        raise InvalidTaskError(f"task_id is {task_id!r:.100}; it must be the number that enqueue() returned")
+    return task_id

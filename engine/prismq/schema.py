@@ -1,0 +1,245 @@
+"""The database's tables, indexes, views and trigger, and the one transaction that brings a file up to date.
+
+Every statement is a constant of its own; `SCHEMA_STATEMENTS` lists the public ones in order of creation.
+
+Three virtual columns say where a task stands in the queue. They cost no storage: an index on them holds the result.
+
+- `phase`: 0 leased, 1 ready, 2 delayed, NULL when no worker can ever take the row as it is (finished, attempts spent).
+- `turn`: what orders a phase: the lease's end, the priority, the due time.
+- `needs`: a ready task's compatibility, 0 for the common `{}`.
+
+A queued row is ready when its `run_after_utc` is not later than its `updated_at_utc`, the last moment somebody looked.
+So a row from plain SQL is ready at birth, one with a later `run_after_utc` is delayed, and a claim that finds it due
+moves it over by touching `updated_at_utc`. A `run_after_utc` that is no time at all is due at once, not never.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from prismq.errors import QueueBusyError, QueueDatabaseError, QueueSchemaError
+
+if TYPE_CHECKING:
+    from prismq.connection import Connection
+
+VERSION: Final = 1
+"""`PRAGMA user_version` of a database this code has written."""
+
+NOW: Final = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
+
+PHASE: Final = """INTEGER GENERATED ALWAYS AS (CASE status
+    WHEN 'queued' THEN CASE WHEN attempts < max_attempts THEN 1 + (run_after_utc > updated_at_utc) END
+    WHEN 'processing' THEN 0 END) VIRTUAL"""
+TURN: Final = """GENERATED ALWAYS AS (CASE status
+    WHEN 'queued' THEN CASE WHEN run_after_utc > updated_at_utc
+      THEN coalesce(strftime('%Y-%m-%d %H:%M:%f', run_after_utc), updated_at_utc) ELSE priority END
+    WHEN 'processing' THEN lease_until_utc END) VIRTUAL"""
+NEEDS: Final = """GENERATED ALWAYS AS (CASE
+    WHEN compatibility = '{}' OR status <> 'queued' OR run_after_utc > updated_at_utc THEN 0
+    ELSE compatibility END) VIRTUAL"""
+QUEUE_COLUMNS: Final = {"phase": PHASE, "turn": TURN, "needs": NEEDS}
+
+CREATE_TASK_QUEUE: Final = f"""CREATE TABLE IF NOT EXISTS task_queue (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  type TEXT NOT NULL,
+  priority INTEGER NOT NULL DEFAULT 100,
+  payload TEXT NOT NULL,
+  compatibility TEXT NOT NULL DEFAULT '{{}}',
+  status TEXT NOT NULL DEFAULT 'queued',
+  attempts INTEGER NOT NULL DEFAULT 0,
+  max_attempts INTEGER NOT NULL DEFAULT 5,
+  run_after_utc DATETIME NOT NULL DEFAULT ({NOW}),
+  lease_until_utc DATETIME,
+  reserved_at_utc DATETIME,
+  processing_started_utc DATETIME,
+  finished_at_utc DATETIME,
+  locked_by TEXT,
+  error_message TEXT,
+  idempotency_key TEXT,
+  created_at_utc DATETIME NOT NULL DEFAULT ({NOW}),
+  updated_at_utc DATETIME NOT NULL DEFAULT ({NOW}),
+  region TEXT GENERATED ALWAYS AS (json_extract(compatibility, '$.region')) VIRTUAL,
+  format TEXT GENERATED ALWAYS AS (json_extract(payload, '$.format')) VIRTUAL,
+  phase {PHASE},
+  turn {TURN},
+  needs {NEEDS}
+)"""
+
+CREATE_WORKERS: Final = f"""CREATE TABLE IF NOT EXISTS workers (
+  worker_id TEXT PRIMARY KEY,
+  capabilities TEXT NOT NULL,
+  heartbeat_utc DATETIME NOT NULL DEFAULT ({NOW})
+)"""
+
+CREATE_TASK_LOGS: Final = f"""CREATE TABLE IF NOT EXISTS task_logs (
+  log_id INTEGER PRIMARY KEY AUTOINCREMENT,
+  task_id INTEGER NOT NULL,
+  at_utc DATETIME NOT NULL DEFAULT ({NOW}),
+  level TEXT NOT NULL,
+  message TEXT,
+  details TEXT,
+  FOREIGN KEY (task_id) REFERENCES task_queue (id)
+)"""
+
+# One index serves ready, delayed and leased tasks: 'processing' entries stand right before the head of the ready ones,
+# so that a claim usually changes one leaf page where two indexes would change two.
+CREATE_IX_TASK_STATUS_PRIO_TIME: Final = """CREATE INDEX IF NOT EXISTS ix_task_status_prio_time
+  ON task_queue (phase, needs, turn) WHERE phase IS NOT NULL"""
+CREATE_IX_TASK_TYPE_STATUS: Final = """CREATE INDEX IF NOT EXISTS ix_task_type_status
+  ON task_queue (type, needs, priority) WHERE phase = 1"""
+CREATE_IX_TASK_REGION: Final = """CREATE INDEX IF NOT EXISTS ix_task_region
+  ON task_queue (region) WHERE region IS NOT NULL"""
+CREATE_IX_TASK_FORMAT: Final = """CREATE INDEX IF NOT EXISTS ix_task_format
+  ON task_queue (format) WHERE format IS NOT NULL"""
+CREATE_UQ_TASK_IDEMPOTENCY: Final = """CREATE UNIQUE INDEX IF NOT EXISTS uq_task_idempotency
+  ON task_queue (idempotency_key) WHERE idempotency_key IS NOT NULL"""
+CREATE_IX_LOGS_TASK: Final = """CREATE INDEX IF NOT EXISTS ix_logs_task
+  ON task_logs (task_id, at_utc)"""
+
+CREATE_V_QUEUE_STATUS_SUMMARY: Final = """CREATE VIEW IF NOT EXISTS v_queue_status_summary AS
+  SELECT status, count(*) AS task_count, round(avg(attempts), 2) AS avg_attempts,
+    min(created_at_utc) AS oldest_task, max(created_at_utc) AS newest_task
+  FROM task_queue GROUP BY status"""
+CREATE_V_QUEUE_TYPE_SUMMARY: Final = """CREATE VIEW IF NOT EXISTS v_queue_type_summary AS
+  SELECT type, status, count(*) AS task_count, round(avg(priority), 2) AS avg_priority
+  FROM task_queue GROUP BY type, status ORDER BY type, status"""
+CREATE_V_WORKER_STATUS: Final = """CREATE VIEW IF NOT EXISTS v_worker_status AS
+  SELECT w.worker_id, w.capabilities, w.heartbeat_utc,
+    (SELECT count(*) FROM task_queue t WHERE t.phase = 0 AND t.locked_by = w.worker_id) AS active_tasks,
+    round((julianday('now') - julianday(w.heartbeat_utc)) * 86400) AS seconds_since_heartbeat
+  FROM workers w"""
+CREATE_V_TASK_PERFORMANCE: Final = """CREATE VIEW IF NOT EXISTS v_task_performance AS
+  SELECT type, status, count(*) AS task_count,
+    round(avg((julianday(finished_at_utc) - julianday(processing_started_utc)) * 86400), 2) AS avg_processing_seconds,
+    round(avg(attempts), 2) AS avg_attempts
+  FROM task_queue WHERE finished_at_utc IS NOT NULL GROUP BY type, status ORDER BY type, status"""
+CREATE_V_RECENT_FAILURES: Final = """CREATE VIEW IF NOT EXISTS v_recent_failures AS
+  SELECT id, type, status, attempts, error_message, finished_at_utc
+  FROM task_queue WHERE status IN ('failed', 'dead_letter') ORDER BY finished_at_utc DESC LIMIT 100"""
+
+CREATE_QUEUE_STATE: Final = """CREATE TABLE IF NOT EXISTS queue_state (
+  name TEXT PRIMARY KEY,
+  value
+) WITHOUT ROWID"""
+"""The queue's own memory: `last_deleted_id`, and what the lottery last drew."""
+
+CREATE_KEEP_IDS_UNIQUE: Final = """CREATE TRIGGER IF NOT EXISTS keep_ids_unique AFTER DELETE ON task_queue
+WHEN OLD.id > coalesce((SELECT max(id) FROM task_queue), 0)
+BEGIN
+  UPDATE queue_state SET value = max(value, OLD.id) WHERE name = 'last_deleted_id';
+END"""
+"""An enqueue takes the id after the newest row's. This keeps a deleted newest row's id from being given out again."""
+
+SCHEMA_STATEMENTS: Final[list[str]] = [
+    CREATE_TASK_QUEUE,
+    CREATE_WORKERS,
+    CREATE_TASK_LOGS,
+    CREATE_IX_TASK_STATUS_PRIO_TIME,
+    CREATE_IX_TASK_TYPE_STATUS,
+    CREATE_IX_TASK_REGION,
+    CREATE_IX_TASK_FORMAT,
+    CREATE_UQ_TASK_IDEMPOTENCY,
+    CREATE_IX_LOGS_TASK,
+    CREATE_V_QUEUE_STATUS_SUMMARY,
+    CREATE_V_QUEUE_TYPE_SUMMARY,
+    CREATE_V_WORKER_STATUS,
+    CREATE_V_TASK_PERFORMANCE,
+    CREATE_V_RECENT_FAILURES,
+]
+
+_OWN_STATEMENTS: Final = [
+    CREATE_QUEUE_STATE,
+    # A database that had no memory of it may have given out ids as far as AUTOINCREMENT's counter.
+    """INSERT OR IGNORE INTO queue_state (name, value) VALUES ('last_deleted_id',
+       coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'task_queue'), 0))""",
+    CREATE_KEEP_IDS_UNIQUE,
+    # AUTOINCREMENT's counter must exist before the first enqueue reserves a block of ids in it.
+    """INSERT INTO sqlite_sequence (name, seq) SELECT 'task_queue', 0
+       WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'task_queue')""",
+]
+
+_TIME_COLUMNS: Final = (
+    "run_after_utc",
+    "lease_until_utc",
+    "reserved_at_utc",
+    "processing_started_utc",
+    "finished_at_utc",
+    "created_at_utc",
+    "updated_at_utc",
+)
+
+
+def apply(connection: Connection) -> None:
+    """Create or upgrade the schema in one transaction; does nothing when it is current.
+
+    Raises QueueSchemaError for a database written by newer code or one that can't be upgraded, QueueBusyError when
+    another process keeps it locked.
+    """
+    try:
+        if _version(connection) == VERSION:
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            _upgrade(connection, _version(connection))
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
+    except (QueueBusyError, QueueSchemaError):
+        raise
+    except QueueDatabaseError as error:
+        raise QueueSchemaError(f"the schema could not be created or upgraded: {error}") from error
+
+
+def _version(connection: Connection) -> int:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > VERSION:
+        raise QueueSchemaError(
+            f"the database has schema version {version}, this prismq knows up to {VERSION}: upgrade prismq"
+        )
+    return version
+
+
+def _upgrade(connection: Connection, version: int) -> None:
+    if version == VERSION:  # another process was first
+        return
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if "task_queue" in tables:
+        _adopt_original(connection)
+    for statement in [*SCHEMA_STATEMENTS, *_OWN_STATEMENTS]:
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _adopt_original(connection: Connection) -> None:
+    """Turn the tables of the earlier implementation (schema version 0) into ours, in place."""
+    columns = {row[1] for row in connection.execute("PRAGMA table_xinfo(task_queue)")}
+    for kind, name in connection.execute(
+        """SELECT type, name FROM sqlite_schema
+           WHERE (type = 'index' AND sql IS NOT NULL AND tbl_name IN ('task_queue', 'task_logs')
+                  AND name IN ('ix_task_status_prio_time', 'ix_task_type_status', 'ix_task_region', 'ix_task_format',
+                               'uq_task_idempotency', 'ix_logs_task'))
+              OR (type = 'view' AND name IN ('v_queue_status_summary', 'v_queue_type_summary', 'v_worker_status',
+                                             'v_task_performance', 'v_recent_failures'))"""
+    ).fetchall():
+        connection.execute(f'DROP {kind} "{name}"')
+    for column in _TIME_COLUMNS:
+        # What strftime can't read stays as it is: a strange value is kept, not lost.
+        connection.execute(
+            f"""UPDATE task_queue SET {column} = strftime('%Y-%m-%d %H:%M:%f', {column})
+                WHERE {column} IS NOT NULL AND strftime('%Y-%m-%d %H:%M:%f', {column}) IS NOT NULL"""
+        )
+    for table, column in (("workers", "heartbeat_utc"), ("task_logs", "at_utc")):
+        connection.execute(
+            f"""UPDATE {table} SET {column} = strftime('%Y-%m-%d %H:%M:%f', {column})
+                WHERE strftime('%Y-%m-%d %H:%M:%f', {column}) IS NOT NULL"""
+        )
+    connection.execute("UPDATE task_queue SET status = 'processing' WHERE status = 'leased'")
+    connection.execute(
+        f"""UPDATE task_queue SET status = 'dead_letter', finished_at_utc = coalesce(finished_at_utc, {NOW}),
+             error_message = coalesce(error_message, 'Attempts exhausted before the upgrade')
+           WHERE status = 'queued' AND attempts >= max_attempts"""
+    )
+    for column, definition in QUEUE_COLUMNS.items():
+        if column not in columns:
+            connection.execute(f"ALTER TABLE task_queue ADD COLUMN {column} {definition}")

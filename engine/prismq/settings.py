@@ -1,0 +1,61 @@
+"""How every connection is set up, where the queue lives by default, and which SQLite is good enough."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import apsw
+
+from prismq.errors import UnsupportedEnvironmentError
+
+PRAGMAS: dict[str, str | int] = {
+    "journal_mode": "WAL",
+    "synchronous": "NORMAL",
+    "busy_timeout": 5000,  # milliseconds
+    "wal_autocheckpoint": 1000,  # pages
+    "foreign_keys": "ON",
+    "temp_store": "MEMORY",
+    "mmap_size": 134217728,  # bytes
+    "page_size": 4096,  # bytes
+    "cache_size": -20000,  # KiB when negative
+}
+PRODUCTION_PRAGMAS = PRAGMAS
+
+BUSY_TIMEOUT_SECONDS = int(PRAGMAS["busy_timeout"]) / 1000
+
+# NORMAL survives a crash of the process and may lose the last commits in a power cut; FULL loses nothing acknowledged.
+Durability = Literal["normal", "full"]
+DURABILITY: dict[Durability, str] = {"normal": "NORMAL", "full": "FULL"}
+
+# Before these, a WAL reset that races with a writer can corrupt the database (sqlite.org/wal.html, WAL-reset bug).
+MINIMUM_SQLITE = (3, 51, 3)
+MINIMUM_SQLITE_OF_LINE: dict[tuple[int, int], tuple[int, int, int]] = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7)}
+
+DEFAULT_DB_PATH_VARIABLE = "PRISMQ_QUEUE_DB_PATH"
+
+
+def get_default_db_path() -> Path:
+    """The path of the queue when none is given: the environment variable, else one fixed place per system."""
+    configured = os.environ.get(DEFAULT_DB_PATH_VARIABLE)
+    if configured:
+        return Path(configured)
+    return Path(r"C:\Data\PrismQ\queue\queue.db") if os.name == "nt" else Path("/tmp/prismq/queue/queue.db")
+
+
+def carries_wal_reset_fix(version: tuple[int, int, int]) -> bool:
+    """Whether this SQLite version may be trusted with a WAL shared by several processes."""
+    return version >= MINIMUM_SQLITE_OF_LINE.get(version[:2], MINIMUM_SQLITE)
+
+
+def require_safe_sqlite(version: str | None = None) -> None:
+    """Raise UnsupportedEnvironmentError unless APSW's SQLite (or `version`) carries the fix of the WAL-reset bug."""
+    found = version or apsw.sqlite_lib_version()
+    major, minor, patch = (int(part) for part in [*found.split("."), "0", "0"][:3])
+    if not carries_wal_reset_fix((major, minor, patch)):
+        raise UnsupportedEnvironmentError(
+            f"APSW carries SQLite {found}, in which a WAL reset can corrupt a database shared by several processes; "
+            f"needed is {'.'.join(map(str, MINIMUM_SQLITE))} or newer (or 3.50.7, 3.44.6 in their lines): "
+            "pip install --upgrade apsw"
+        )

@@ -1,0 +1,211 @@
+"""The SQL of every queue operation, shared word for word by the native and the Python driver.
+
+Parameters are numbered; each statement names them. All times are text as `clock` writes it. A statement that must be
+flat names its index: a plan must not change because somebody ran ANALYZE.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+BEGIN: Final = "BEGIN IMMEDIATE"
+BEGIN_READ: Final = "BEGIN"
+COMMIT: Final = "COMMIT"
+ROLLBACK: Final = "ROLLBACK"
+SAVEPOINT: Final = "SAVEPOINT prismq_operation"
+RELEASE: Final = "RELEASE prismq_operation"
+ROLLBACK_TO: Final = "ROLLBACK TO prismq_operation"
+
+# -- enqueue ----------------------------------------------------------------------------------------------------------
+
+# ?1 id or NULL for the next, ?2 type, ?3 priority, ?4 payload, ?5 compatibility, ?6 max_attempts, ?7 run_after_utc,
+# ?8 idempotency_key, ?9 now.
+_INTO: Final = """INSERT INTO task_queue (id, type, priority, payload, compatibility, max_attempts, run_after_utc,
+  idempotency_key, created_at_utc, updated_at_utc)"""
+INSERT: Final = f"""{_INTO}
+VALUES (coalesce(?1, 1 + max(coalesce((SELECT max(id) FROM task_queue), 0),
+                             (SELECT value FROM queue_state WHERE name = 'last_deleted_id'))),
+  ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)"""
+
+# The same for this many tasks whose ids are known: opening the table and its indexes is the larger part of an insert.
+BLOCK_ROWS: Final = 16
+_ROW: Final = "(?{}, ?{}, ?{}, ?{}, ?{}, ?{}, ?{}, ?{}, ?{}, ?{})"
+_ROWS: Final = ",\n  ".join(
+    _ROW.format(*(9 * row + number for number in (1, 2, 3, 4, 5, 6, 7, 8, 9, 9))) for row in range(BLOCK_ROWS)
+)
+INSERT_BLOCK: Final = f"{_INTO}\nVALUES {_ROWS}"
+
+# ?1 idempotency_key
+FIND_KEY: Final = "SELECT id FROM task_queue INDEXED BY uq_task_idempotency WHERE idempotency_key = ?1"
+
+# AUTOINCREMENT writes its counter's page whenever an id passes the counter. Moving the counter ahead by a block makes
+# that one page per block instead of one per enqueue. ?1 the id just given out, ?2 the block's size.
+RESERVE_IDS: Final = "UPDATE sqlite_sequence SET seq = ?1 + ?2 WHERE name = 'task_queue' AND seq <= ?1"
+RESERVED_IDS: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'task_queue'"
+
+# -- claim ------------------------------------------------------------------------------------------------------------
+
+# ?1 now
+DUE: Final = """SELECT 1 FROM task_queue INDEXED BY ix_task_status_prio_time
+WHERE phase = 2 AND needs = 0 AND turn <= ?1 LIMIT 1"""
+
+# ?1 now, ?2 how many
+PROMOTE: Final = """UPDATE task_queue SET run_after_utc = turn, updated_at_utc = ?1
+WHERE id IN (SELECT id FROM task_queue INDEXED BY ix_task_status_prio_time
+             WHERE phase = 2 AND needs = 0 AND turn <= ?1 ORDER BY turn LIMIT ?2)"""
+
+# ?1 now
+EXPIRED: Final = """SELECT 1 FROM task_queue INDEXED BY ix_task_status_prio_time
+WHERE phase = 0 AND needs = 0 AND turn <= ?1 LIMIT 1"""
+
+# ?1 now, ?2 how many
+REAP: Final = """UPDATE task_queue SET
+  status = CASE WHEN attempts >= max_attempts THEN 'dead_letter' ELSE 'queued' END,
+  finished_at_utc = CASE WHEN attempts >= max_attempts THEN ?1 END,
+  error_message = 'Lease expired: worker ' || coalesce(locked_by, '?') || ' did not finish attempt ' || attempts
+    || ' by ' || lease_until_utc || ' UTC',
+  locked_by = CASE WHEN attempts >= max_attempts THEN locked_by END,
+  lease_until_utc = NULL, reserved_at_utc = NULL,
+  processing_started_utc = CASE WHEN attempts >= max_attempts THEN processing_started_utc END,
+  updated_at_utc = ?1
+WHERE id IN (SELECT id FROM task_queue INDEXED BY ix_task_status_prio_time
+             WHERE phase = 0 AND needs = 0 AND turn <= ?1 ORDER BY turn LIMIT ?2)
+RETURNING id, status, error_message"""
+
+# Is any ready task choosy about its worker?
+CONSTRAINED: Final = """SELECT 1 FROM task_queue INDEXED BY ix_task_status_prio_time
+WHERE phase = 1 AND needs > 0 LIMIT 1"""
+
+_CLAIMED: Final = """id, priority, attempts, max_attempts,
+  type, payload, compatibility, run_after_utc, created_at_utc, error_message, idempotency_key"""
+
+# The head by priority when no ready task is choosy and every type will do.
+HEAD: Final = f"""SELECT {_CLAIMED} FROM task_queue INDEXED BY ix_task_status_prio_time
+WHERE phase = 1 AND needs = 0 ORDER BY turn, id LIMIT 1"""
+
+
+def _same(one: str, other: str) -> str:
+    """True when two json_each rows hold equal values: JSON types must agree, integer and real count as one."""
+    number = "('integer', 'real')"
+    return f"""({one}.value IS {other}.value
+      AND ({one}.type = {other}.type OR ({one}.type IN {number} AND {other}.type IN {number})))"""
+
+
+# Every key a task needs is met by the worker: an equal value, or one side is a list that holds the other's value.
+_FITS: Final = f"""(class.needs = 0 OR NOT EXISTS (SELECT 1 FROM json_each(class.needs) AS need
+    WHERE NOT EXISTS (SELECT 1 FROM json_each(?2) AS have WHERE have.key = need.key AND ({_same("have", "need")}
+      OR (have.type = 'array' AND EXISTS (SELECT 1 FROM json_each(have.value) AS item WHERE {_same("item", "need")}))
+      OR (need.type = 'array' AND EXISTS (SELECT 1 FROM json_each(need.value) AS item WHERE {_same("item", "have")}))
+    ))))"""
+
+
+def _claim_by_class(table: str, id_column: str, index: str, ready: str, order: str, typed: bool) -> str:
+    """The best head among the classes of equal needs (and type): one seek finds each class, one its head."""
+    if typed:
+        first = "SELECT DISTINCT value, 0 FROM json_each(?1)"
+        columns, same_type = "type, needs", "type = class.type AND "
+        carried = "class.type, "
+    else:
+        first, columns, same_type, carried = "SELECT 0", "needs", "", ""
+    return f"""WITH RECURSIVE class ({columns}) AS (
+  {first}
+  UNION ALL
+  SELECT {carried}(SELECT needs FROM {table} INDEXED BY {index}
+    WHERE {ready}{same_type}needs > class.needs ORDER BY needs LIMIT 1)
+  FROM class WHERE class.needs IS NOT NULL
+)
+SELECT {_CLAIMED} FROM task_queue WHERE id = (
+  SELECT head.{id_column} FROM class CROSS JOIN {table} AS head ON head.{id_column} = (
+    SELECT {id_column} FROM {table} INDEXED BY {index}
+    WHERE {ready}{same_type}needs = class.needs ORDER BY {order}, {id_column} LIMIT 1)
+  WHERE class.needs IS NOT NULL AND {_FITS}
+  ORDER BY head.{order}, head.{id_column} LIMIT 1)"""
+
+
+def _claim_by_age(direction: str, typed: bool) -> str:
+    """The oldest or newest of all: its class is one of few (needs, priority), each found by one seek from the last."""
+    index, turn = ("ix_task_type_status", "priority") if typed else ("ix_task_status_prio_time", "turn")
+    after = ">" if direction == "ASC" else "<"
+    order = f"needs {direction}, {turn} {direction}, id {direction}"
+    if typed:
+        first = f"""SELECT DISTINCT (SELECT id FROM task_queue INDEXED BY {index}
+    WHERE phase = 1 AND type = wanted.value ORDER BY {order} LIMIT 1) FROM json_each(?1) AS wanted"""
+        same_type = "type = class.type AND "
+    else:
+        first = f"""SELECT (SELECT id FROM task_queue INDEXED BY {index}
+    WHERE phase = 1 ORDER BY {order} LIMIT 1)"""
+        same_type = ""
+    return f"""WITH RECURSIVE head (id) AS (
+  {first}
+  UNION ALL
+  SELECT (SELECT id FROM task_queue INDEXED BY {index}
+    WHERE phase = 1 AND {same_type}(needs, {turn}) {after} (class.needs, class.{turn}) ORDER BY {order} LIMIT 1)
+  FROM head CROSS JOIN task_queue AS class ON class.id = head.id
+)
+SELECT {_CLAIMED} FROM task_queue WHERE id = (
+  SELECT class.id FROM head CROSS JOIN task_queue AS class ON class.id = head.id
+  WHERE {_FITS} ORDER BY class.id {direction} LIMIT 1)"""
+
+
+# ?1 wanted types (JSON array; typed forms only), ?2 the worker's capabilities (JSON object)
+CLAIM_PRIORITY: Final = _claim_by_class("task_queue", "id", "ix_task_status_prio_time", "phase = 1 AND ", "turn", False)
+CLAIM_PRIORITY_TYPED: Final = _claim_by_class(
+    "task_queue", "id", "ix_task_type_status", "phase = 1 AND ", "priority", True
+)
+CLAIM_FIFO: Final = _claim_by_age("ASC", False)
+CLAIM_FIFO_TYPED: Final = _claim_by_age("ASC", True)
+CLAIM_LIFO: Final = _claim_by_age("DESC", False)
+CLAIM_LIFO_TYPED: Final = _claim_by_age("DESC", True)
+CLAIM_LOTTERY: Final = _claim_by_class("task_lottery", "task_id", "ix_lottery", "", "ticket", False)
+CLAIM_LOTTERY_TYPED: Final = _claim_by_class("task_lottery", "task_id", "ix_lottery_type", "", "ticket", True)
+
+# The lottery's clock stands at the ticket last drawn. ?1 id
+DRAW: Final = """UPDATE queue_state SET value = (SELECT ticket FROM task_lottery WHERE task_id = ?1)
+WHERE name = 'lottery_clock'"""
+
+# ?1 id, ?2 worker, ?3 lease_until_utc, ?4 now
+TAKE: Final = """UPDATE task_queue SET status = 'processing', attempts = attempts + 1, locked_by = ?2,
+  lease_until_utc = ?3, reserved_at_utc = ?4, processing_started_utc = ?4, updated_at_utc = ?4
+WHERE id = ?1"""
+
+# Only times in the stored form compare as text: a ready task with any other, such as one with an offset, is read again
+# by its true time before it is taken. What is no time is due now. ?1 id, ?2 now
+NORMALISE: Final = """UPDATE task_queue SET updated_at_utc = ?2,
+  run_after_utc = coalesce(strftime('%Y-%m-%d %H:%M:%f', run_after_utc), ?2) WHERE id = ?1"""
+
+# -- settle: what a worker does with the task it holds. (?1 id, ?2 worker, ?3 attempt) is the fencing token. ----------
+
+_HELD: Final = "WHERE id = ?1 AND status = 'processing' AND locked_by = ?2 AND attempts = ?3"
+
+# ?4 now
+COMPLETE: Final = f"""UPDATE task_queue SET status = 'completed', finished_at_utc = ?4, updated_at_utc = ?4,
+  lease_until_utc = NULL {_HELD}"""
+
+# ?4 now, ?5 error, ?6 whether to retry (0 or 1), ?7 when to retry. Returns 1 queued again, 2 dead letter, 3 failed.
+FAIL: Final = f"""UPDATE task_queue SET
+  status = CASE WHEN NOT ?6 THEN 'failed' WHEN attempts >= max_attempts THEN 'dead_letter' ELSE 'queued' END,
+  error_message = ?5, lease_until_utc = NULL, updated_at_utc = ?4,
+  finished_at_utc = CASE WHEN ?6 AND attempts < max_attempts THEN NULL ELSE ?4 END,
+  run_after_utc = CASE WHEN ?6 AND attempts < max_attempts THEN ?7 ELSE run_after_utc END,
+  locked_by = CASE WHEN ?6 AND attempts < max_attempts THEN NULL ELSE locked_by END,
+  reserved_at_utc = CASE WHEN ?6 AND attempts < max_attempts THEN NULL ELSE reserved_at_utc END,
+  processing_started_utc = CASE WHEN ?6 AND attempts < max_attempts THEN NULL ELSE processing_started_utc END
+{_HELD}
+RETURNING CASE status WHEN 'queued' THEN 1 WHEN 'dead_letter' THEN 2 ELSE 3 END"""
+
+# ?4 now, ?5 lease_until_utc
+RENEW: Final = f"UPDATE task_queue SET lease_until_utc = ?5, updated_at_utc = ?4 {_HELD}"
+
+# -- an operator's ----------------------------------------------------------------------------------------------------
+
+# The columns of a Task, in the order of its fields. ?1 id
+GET: Final = """SELECT id, type, priority, payload, compatibility, status, attempts, max_attempts, run_after_utc,
+  lease_until_utc, reserved_at_utc, processing_started_utc, finished_at_utc, locked_by, error_message, idempotency_key,
+  created_at_utc, updated_at_utc FROM task_queue WHERE id = ?1"""
+
+# ?1 id, ?2 now
+CANCEL: Final = """UPDATE task_queue SET status = 'failed', error_message = 'Cancelled by user', finished_at_utc = ?2,
+  updated_at_utc = ?2, lease_until_utc = NULL WHERE id = ?1 AND status IN ('queued', 'processing')"""
+REQUEUE: Final = """UPDATE task_queue SET status = 'queued', attempts = 0, run_after_utc = ?2, updated_at_utc = ?2,
+  finished_at_utc = NULL, lease_until_utc = NULL, reserved_at_utc = NULL, processing_started_utc = NULL,
+  locked_by = NULL WHERE id = ?1 AND status IN ('failed', 'dead_letter')"""

@@ -1,0 +1,48 @@
+"""What the tests of the queue share: every one of them runs on both drivers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prismq import TaskQueue, native
+from prismq.driver import DriverName
+
+
+@pytest.fixture(params=["native", "python"])
+def driver(request: pytest.FixtureRequest) -> DriverName:
+    """The driver under test."""
+    name: DriverName = request.param
+    if name == "native" and native.load() is None:
+        pytest.skip("the compiled module is not installed")
+    return name
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the queue of a test is."""
+    return tmp_path / "queue.db"
+
+
+@pytest.fixture
+def open_queue(path: Path, driver: DriverName) -> Iterator[Callable[..., TaskQueue]]:
+    """Opens queues on the test's file with the driver under test, and closes them all afterwards."""
+    opened: list[TaskQueue] = []
+
+    def open_one(database: Any = None, **options: Any) -> TaskQueue:
+        queue = TaskQueue(path if database is None else database, **{"driver": driver, **options})
+        opened.append(queue)
+        return queue
+
+    yield open_one
+    for queue in opened:
+        queue.close()
+
+
+@pytest.fixture
+def queue(open_queue: Callable[..., TaskQueue]) -> TaskQueue:
+    """An empty queue."""
+    return open_queue()

@@ -1,0 +1,2 @@
+#include "check.h"
+const test request_tests[] = {{NULL, NULL}};
