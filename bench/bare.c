@@ -3,6 +3,9 @@
  * Built as a loadable extension, so that it runs on the very SQLite that the queue runs on. The parameters are named in
  * the SQL: :type :payload :now :lease :worker :priority :id (counted up from first_id, one an operation).
  */
+#define _POSIX_C_SOURCE 200809L /* clock_gettime */
+
+#include <stdint.h>
 #include <string.h>
 
 #include "sqlite_api.h"
@@ -110,5 +113,52 @@ EXPORT int bare_run(sqlite3 *db, const char *const *sql, int count, int operatio
   if (code != SQLITE_OK) strncpy(error, sqlite3_errmsg(db), ERROR_BYTES - 1);
   for (int i = 0; i < count && i < MAX_STATEMENTS; i++)
     if (statements[i].handle) sqlite3_finalize(statements[i].handle);
+  return code;
+}
+
+/* -- the queue's own C entry points, called as its Python driver calls them: native/interface.h ---------------------- */
+
+typedef int (*enqueue_call)(void *handle, const char *type, int64_t type_bytes, const char *payload,
+                            int64_t payload_bytes, const char *compatibility, int64_t compatibility_bytes,
+                            const char *key, int64_t key_bytes, int64_t priority, int64_t max_attempts,
+                            int64_t run_after_ms);
+typedef int (*claim_call)(void *handle, const char *worker, int64_t worker_bytes, const char *types,
+                          int64_t types_bytes, const char *capabilities, int64_t capabilities_bytes, int64_t strategy,
+                          int64_t limit, int64_t lease_ms);
+typedef int (*complete_call)(void *handle, int64_t id, const char *worker, int64_t worker_bytes, int64_t attempt);
+
+/* `texts` in the order of text_names. All return the code of the first call that failed, or 0. */
+EXPORT int bare_enqueue(enqueue_call enqueue, void *handle, int operations, const char *const *texts,
+                        sqlite3_int64 priority, double *timings) {
+  int64_t type_bytes = (int64_t)strlen(texts[0]), payload_bytes = (int64_t)strlen(texts[1]);
+  int code = SQLITE_OK;
+  for (int k = 0; k < operations && code == SQLITE_OK; k++) {
+    double started = microseconds();
+    code = enqueue(handle, texts[0], type_bytes, texts[1], payload_bytes, "{}", 2, NULL, 0, priority, 5, INT64_MIN);
+    timings[k] = microseconds() - started;
+  }
+  return code;
+}
+
+EXPORT int bare_claim(claim_call claim, void *handle, int operations, const char *const *texts, double *timings) {
+  int64_t worker_bytes = (int64_t)strlen(texts[4]);
+  int code = SQLITE_OK;
+  for (int k = 0; k < operations && code == SQLITE_OK; k++) {
+    double started = microseconds();
+    code = claim(handle, texts[4], worker_bytes, NULL, 0, "{}", 2, 0, 1, 600000);
+    timings[k] = microseconds() - started;
+  }
+  return code;
+}
+
+EXPORT int bare_complete(complete_call complete, void *handle, int operations, const char *const *texts,
+                         sqlite3_int64 first_id, double *timings) {
+  int64_t worker_bytes = (int64_t)strlen(texts[4]);
+  int code = SQLITE_OK;
+  for (int k = 0; k < operations && code == SQLITE_OK; k++) {
+    double started = microseconds();
+    code = complete(handle, first_id + k, texts[4], worker_bytes, 1);
+    timings[k] = microseconds() - started;
+  }
   return code;
 }

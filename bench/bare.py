@@ -18,17 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from bench.bare_sqlite import PAYLOAD, PAYLOAD_TEXT, PRIORITY, TYPE, WORKER, BareSQLite, build
+from bench.bare_sqlite import PAYLOAD, PAYLOAD_TEXT, PRIORITY, TYPE, WORKER, BareSQLite, HotPath, build
 from bench.machine import Facts, describe, machine_facts
 from bench.progress import live_line
 from bench.scenario import Driver
 from bench.table import table
 from bench.variants import MINIMAL, SAME_ROW, Variant
-from prismq import PRAGMAS, TaskQueue
+from prismq import PRAGMAS, TaskQueue, native
 
 Timings = dict[str, float]
 """Microseconds an operation, by operation."""
 INDEXED_PAYLOAD = {"format": "mp4", "body": "x" * 171}
+HOT_PATH = "C hot path"
+"""The queue's C entry points called from C; all else of the queue's is measured through its Python API."""
 HEADER = ("operation", "prismq, p50 us", "against", "p50 us", "ratio")
 
 
@@ -82,6 +84,8 @@ def compare(folder: Path, rounds: int, operations: int, batch: int, driver: Driv
         "executemany": lambda: _executemany(next(names), PAYLOAD, batch),
         "executemany, JSON text": lambda: _executemany(next(names), PAYLOAD_TEXT, batch),
     }
+    if driver != "python" and native.load() is not None:
+        sides[HOT_PATH] = lambda: _hot_path(library, next(names), operations)
     taken: dict[str, list[Timings]] = {side: [] for side in sides}
     with live_line("bare", rounds) as update:
         for number in range(rounds):
@@ -111,6 +115,10 @@ def _comparisons(taken: dict[str, list[Timings]], batch: int) -> Iterator[Compar
 
     for bare in (MINIMAL.name, SAME_ROW.name):
         against = f"bare C, {bare}"
+        for operation in ("enqueue", "claim", "complete") if HOT_PATH in taken else ():
+            yield Comparison(
+                f"{operation}, C hot path", against, figures(HOT_PATH, operation), figures(bare, operation)
+            )
         yield Comparison("enqueue", against, figures("prismq", "enqueue"), figures(bare, "enqueue"))
         for form, side in (("as JSON text", "prismq, JSON text"), ("with the indexed key format", "prismq, format")):
             yield Comparison(f"enqueue, payload {form}", against, figures(side, "enqueue"), figures(bare, "enqueue"))
@@ -142,6 +150,14 @@ def _ours(path: Path, payload: dict[str, str] | str, operations: int, driver: Dr
     queue.close()
     samples = {"enqueue": enqueues, "claim": claims, "complete": completes}
     return {name: float(np.median(nanoseconds)) / 1000 for name, nanoseconds in samples.items()}
+
+
+def _hot_path(library: Path, path: Path, operations: int) -> Timings:
+    queue = HotPath(library, path)
+    steps = ("enqueue", "claim", "complete")
+    timings = {name: float(np.median(list(queue.run(name, operations)))) for name in steps}
+    queue.close()
+    return timings
 
 
 def _bare(library: Path, path: Path, variant: Variant, operations: int) -> Timings:

@@ -1,4 +1,4 @@
-"""Statements run by the C loop of bare.c, on the same SQLite as the queue's."""
+"""What the C loops of bare.c run: statements on the same SQLite as the queue's, and the queue's own C entry points."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 import apsw
 
 from bench.compiler import compile_library
+from prismq import QueueDatabase, native
+from prismq.native_driver import open_handle
 
 HERE = Path(__file__).resolve().parent
 ENTRY_POINT = "sqlite3_bare_init"
@@ -65,6 +67,42 @@ class BareSQLite:
 
     def close(self) -> None:
         self.connection.close()
+
+
+class HotPath:
+    """The queue's C entry points on one database file, called from C: no Python in between."""
+
+    def __init__(self, library: Path, database: Path) -> None:
+        module = native.load()
+        if module is None:
+            raise BareError("the native driver is not installed")
+        self._database = QueueDatabase(database)
+        self._database.initialize_schema()
+        self._library = ctypes.CDLL(str(library))
+        self._module = module
+        self._handle = open_handle(self._database.get_connection(), module)
+
+    def run(self, operation: str, operations: int) -> ctypes.Array[ctypes.c_double]:
+        """Run "enqueue", "claim" or "complete" so many times on a new file; returns the microseconds of each."""
+        timings = (ctypes.c_double * operations)()
+        entry = int(
+            self._module.ffi.cast("intptr_t", self._module.ffi.addressof(self._module.lib, f"prismq_{operation}"))
+        )
+        handle = int(self._module.ffi.cast("intptr_t", self._handle))
+        rest = {"enqueue": [ctypes.c_int64(PRIORITY)], "claim": [], "complete": [ctypes.c_int64(1)]}[operation]
+        loop = getattr(self._library, f"bare_{operation}")
+        code = loop(ctypes.c_void_p(entry), ctypes.c_void_p(handle), operations, _strings(TEXTS), *rest, timings)
+        if code:
+            raise BareError(f"{operation} failed with SQLite code {code}")
+        return timings
+
+    def close(self) -> None:
+        """Check that every task was enqueued, claimed and completed, and close."""
+        left = self._database.execute("SELECT count(*) FROM task_queue WHERE status <> 'completed'").fetchone()[0]
+        self._module.lib.prismq_close(self._handle)
+        self._database.close()
+        if left:
+            raise BareError(f"{left} tasks were not completed")
 
 
 def build(folder: Path) -> Path:

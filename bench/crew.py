@@ -36,8 +36,6 @@ class Crew:
         self.kills = 0
 
     def __enter__(self) -> Self:
-        for number in range(self._scenario.producers + self._scenario.workers):
-            self._processes.append(self._start(number))
         return self
 
     def __exit__(self, failure: type[BaseException] | None, *rest: object) -> None:
@@ -49,7 +47,9 @@ class Crew:
             process.join()
 
     def begin(self) -> None:
-        """Open the window once every process is opened and warmed."""
+        """Start everybody, and open the window once every process has opened the queue and warmed up."""
+        for number in range(self._scenario.producers + self._scenario.workers):
+            self._processes.append(self._start(number))
         deadline = time.perf_counter() + READY_SECONDS
         while not self.board.all_ready():
             self.check()

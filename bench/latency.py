@@ -47,8 +47,20 @@ def latencies(records: Records, start: float, stop: float) -> dict[str, Latency]
         "claim": Latency.of(claims["ended"] - claims["intended"], window),
         "complete": Latency.of(completes["ended"] - completes["intended"], window),
         "enqueue call": Latency.of(enqueues["ended"] - enqueues["started"], window),
+        "producer woken late": Latency.of(wakings(enqueues), window),
         "arrival to claim": Latency.of(waits(enqueues, claims), window),
     }
+
+
+def wakings(enqueues: Records) -> npt.NDArray[Any]:
+    """Seconds after the intended arrival that a producer began its call although its last one was over by then.
+
+    That is the sleep overrunning on a busy machine, not the queue. The enqueues are in the order of their files; the
+    first of a file is left out, as the last of the file before it ended later.
+    """
+    idle = enqueues["intended"][1:] > enqueues["ended"][:-1]
+    seconds: npt.NDArray[Any] = (enqueues["started"] - enqueues["intended"])[1:][idle]
+    return seconds
 
 
 def waits(enqueues: Records, claims: Records) -> npt.NDArray[Any]:

@@ -12,10 +12,11 @@ from bench.scenario import Scenario
 from bench.table import table
 from bench.targets import Verdict
 
-PACED_ONLY = ("enqueue call",)
+PACED_ONLY = ("enqueue call", "producer woken late")
 LATENCY_HEADER = ("phase", "operation", "count", "rate/s", "p50 ms", "p95 ms", "p99 ms", "p99.9 ms", "max ms")
 NOTES = """\
-enqueue, paced: from the intended arrival, so that a stall isn't hidden; "enqueue call" is the call alone.
+enqueue, paced: from the intended arrival, so that a stall isn't hidden. In it are the waits behind late calls and the
+sleep of an idle producer overrunning ("producer woken late": a busy machine); "enqueue call" is the call alone.
 order: a claim is a violation when a better task, enqueued before the claim began, was claimed after it had ended;
 and at the end one worker drains the file, which must give exactly (priority, id) order."""
 

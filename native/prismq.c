@@ -653,7 +653,7 @@ static int execute_claim(prismq_handle *handle, const claim *wanted) {
 }
 
 int prismq_execute(prismq_handle *handle, const prismq_request *request) {
-  static const int64_t no_numbers[1];
+  static const int64_t no_numbers[1] = {0};
   clear_result(handle);
   if (request->count < 0 || request->numbers_count < 0 || request->text_bytes < 0)
     return fail_with(handle, SQLITE_MISUSE, "a request of negative size");

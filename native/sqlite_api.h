@@ -63,7 +63,6 @@ extern const sqlite3_slot *sqlite3_api;
 
 #define SQLITE_OPEN_MAIN_DB 0x00000100
 #define SQLITE_OPEN_WAL 0x00080000
-#define SQLITE_LOCK_EXCLUSIVE 4
 #define SQLITE_SHM_UNLOCK 1
 #define SQLITE_SHM_LOCK 2
 #define SQLITE_SHM_EXCLUSIVE 8

@@ -34,8 +34,7 @@ typedef struct {
   const sqlite3_io_methods *original;
   sqlite3_io_methods methods;
   wal_file *wal;
-  int writing;   /* holds the WAL's write lock */
-  int exclusive; /* holds the whole database: the locks of the WAL index may be out of use */
+  int writing; /* holds the WAL's write lock */
 } database_tail;
 
 struct wal_file {
@@ -94,7 +93,7 @@ static int is_page_size(int amount) {
  * piece is none of ours: the WAL's own header, what SQLite writes again in place, a piece that it splits to sync in
  * between (psow=0). */
 static int may_gather(const wal_file *wal, int amount, sqlite3_int64 offset) {
-  if (wal->database == NULL || !wal->database->writing || wal->database->exclusive) return 0;
+  if (wal->database == NULL || !wal->database->writing) return 0;
   if (wal->end != 0 && offset != wal->end) return 0;
   return wal->page_next ? is_page_size(amount) : amount == FRAME_HEADER_BYTES;
 }
@@ -200,7 +199,7 @@ static const sqlite3_io_methods wal_methods = {
     .xDeviceCharacteristics = wal_device_characteristics,
 };
 
-/* -- the database file, whose methods are the default VFS's but for an eye on its locks ------------------------------- */
+/* -- the database file, whose methods are the default VFS's but for an eye on the write lock ----------------------- */
 
 static int database_shm_lock(sqlite3_file *file, int offset, int count, int flags) {
   database_tail *tail = tail_of(file);
@@ -214,19 +213,6 @@ static int database_shm_lock(sqlite3_file *file, int offset, int count, int flag
   return code;
 }
 
-static int database_lock(sqlite3_file *file, int level) {
-  database_tail *tail = tail_of(file);
-  int code = tail->original->xLock(file, level);
-  if (code == SQLITE_OK && level == SQLITE_LOCK_EXCLUSIVE) tail->exclusive = 1;
-  return code;
-}
-
-static int database_unlock(sqlite3_file *file, int level) {
-  database_tail *tail = tail_of(file);
-  tail->exclusive = 0; /* what is left is at most a shared lock */
-  return tail->original->xUnlock(file, level);
-}
-
 static int open_database(sqlite3_vfs *real, const char *name, sqlite3_file *file, int flags, int *out_flags) {
   database_tail *tail = tail_of(file);
   memset(tail, 0, sizeof *tail);
@@ -235,8 +221,6 @@ static int open_database(sqlite3_vfs *real, const char *name, sqlite3_file *file
   tail->original = file->pMethods;
   tail->methods = *file->pMethods;
   if (tail->methods.iVersion > 3) tail->methods.iVersion = 3;
-  tail->methods.xLock = database_lock;
-  tail->methods.xUnlock = database_unlock;
   tail->methods.xShmLock = database_shm_lock;
   file->pMethods = &tail->methods;
   return code;

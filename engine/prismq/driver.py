@@ -29,16 +29,12 @@ REAP_LIMIT: Final = 64
 """Expired leases that one idle claim returns to the queue."""
 
 
-class NewTask(NamedTuple):
-    """A checked task to be; texts in UTF-8, `run_after_ms` since the epoch or None for now."""
+NewTask = tuple[bytes, bytes, bytes, bytes | None, int, int, int | None]
+"""A checked task to be: type, payload, compatibility, idempotency key or None, priority, max_attempts, run_after.
 
-    type: bytes
-    payload: bytes
-    compatibility: bytes
-    idempotency_key: bytes | None
-    priority: int
-    max_attempts: int
-    run_after_ms: int | None
+Texts are UTF-8; run_after is ms since the epoch, None for now. A plain tuple, because making a named one takes a tenth
+of a batch's time.
+"""
 
 
 class Claim(NamedTuple):

@@ -45,7 +45,7 @@ class NativeDriver:
         self._ffi: Any = module.ffi
         self._lib: Any = module.lib
         self._null = self._ffi.NULL
-        self._handle = self._open()
+        self._handle: Any = open_handle(connection, module)
         self._result = self._lib.prismq_results(self._handle)
         connection.before_close(self._close)
 
@@ -70,21 +70,13 @@ class NativeDriver:
             return self._result.numbers[0]  # type: ignore[no-any-return]
 
     def enqueue_many(self, tasks: Iterable[NewTask]) -> list[int]:
-        numbers = array("q")
+        numbers: list[int] = []
         texts: list[bytes] = []
         count = 0
         for kind, payload, compatibility, key, priority, max_attempts, run_after_ms in tasks:
-            numbers.extend(
-                (
-                    len(kind),
-                    len(payload),
-                    len(compatibility),
-                    -1 if key is None else len(key),
-                    priority,
-                    max_attempts,
-                    _NO_TIME if run_after_ms is None else run_after_ms,
-                )
-            )
+            key_bytes = -1 if key is None else len(key)
+            run_after = _NO_TIME if run_after_ms is None else run_after_ms
+            numbers += (len(kind), len(payload), len(compatibility), key_bytes, priority, max_attempts, run_after)
             texts += (kind, payload, compatibility) if key is None else (kind, payload, compatibility, key)
             count += 1
         return self._execute(self._lib.OP_ENQUEUE, count, numbers, texts)
@@ -155,14 +147,14 @@ class NativeDriver:
             return self._result.numbers[0] == 1  # type: ignore[no-any-return]
 
     def complete_many(self, tokens: Sequence[Token]) -> list[bool]:
-        numbers = array("q")
+        numbers: list[int] = []
         texts: list[bytes] = []
         for token in tokens:
             _pack_token(token, numbers, texts)
         return [outcome == 1 for outcome in self._execute(self._lib.OP_COMPLETE, len(tokens), numbers, texts)]
 
     def fail_many(self, failures: Sequence[Failure]) -> list[FailOutcome | None]:
-        numbers = array("q")
+        numbers: list[int] = []
         texts: list[bytes] = []
         for token, error, retry, delay_ms in failures:
             error_bytes = error.encode()
@@ -172,7 +164,7 @@ class NativeDriver:
         return [FAIL_OUTCOMES[outcome] for outcome in self._execute(self._lib.OP_FAIL, len(failures), numbers, texts)]
 
     def renew_many(self, renewals: Sequence[tuple[Token, int]]) -> list[str | None]:
-        numbers = array("q")
+        numbers: list[int] = []
         texts: list[bytes] = []
         for token, lease_ms in renewals:
             _pack_token(token, numbers, texts)
@@ -180,12 +172,12 @@ class NativeDriver:
         ends = self._execute(self._lib.OP_RENEW, len(renewals), numbers, texts)
         return [clock.to_text_ms(end) if end else None for end in ends]
 
-    def _execute(self, operation: int, count: int, numbers: array[int], texts: list[bytes]) -> list[int]:
+    def _execute(self, operation: int, count: int, numbers: list[int], texts: list[bytes]) -> list[int]:
         text = b"".join(texts)
         request = self._ffi.new("prismq_request *")
         request.operation = operation
         request.count = count
-        numbers_view = request.numbers = self._ffi.from_buffer("int64_t[]", numbers)
+        numbers_view = request.numbers = self._ffi.from_buffer("int64_t[]", array("q", numbers))
         request.numbers_count = len(numbers_view)
         text_view = request.text = self._ffi.from_buffer("char[]", text)
         request.text_bytes = len(text_view)
@@ -200,21 +192,6 @@ class NativeDriver:
         """A text that plain SQL put in has the separator in it: rare enough to read the claimed rows once more."""
         ids = numbers[::_NUMBERS_PER_TASK]
         return [Task.from_row(tuple(self._connection.execute(sql.GET, (task_id,)).fetchone())) for task_id in ids]
-
-    def _open(self) -> Any:
-        texts = [
-            self._ffi.new("char[]", getattr(sql, name.removeprefix("SQL_")).encode())
-            for _, name in sorted(self._ffi.typeof("prismq_sql").elements.items())
-            if name != "SQL_STATEMENTS"
-        ]
-        with self._hold():
-            pointer = self._ffi.cast("void *", self._connection.apsw.sqlite3_pointer())
-            handle = self._lib.prismq_open(pointer, self._ffi.new("char *[]", texts), len(texts))
-        if handle == self._null:
-            raise QueueDatabaseError(
-                "the native driver could not be opened: out of memory, or built for another version"
-            )
-        return handle
 
     def _close(self) -> None:
         handle, self._handle = self._handle, None
@@ -233,7 +210,23 @@ class NativeDriver:
         return failure
 
 
-def _pack_token(token: Token, numbers: array[int], texts: list[bytes]) -> None:
+def _pack_token(token: Token, numbers: list[int], texts: list[bytes]) -> None:
     worker = token.worker.encode()
     numbers.extend((token.task_id, len(worker), token.attempt))
     texts.append(worker)
+
+
+def open_handle(connection: Connection, module: ModuleType) -> Any:
+    """A C handle on the connection, with the SQL of `sql`; `prismq_close` it before the connection closes."""
+    ffi, lib = module.ffi, module.lib
+    texts = [
+        ffi.new("char[]", getattr(sql, name.removeprefix("SQL_")).encode())
+        for _, name in sorted(ffi.typeof("prismq_sql").elements.items())
+        if name != "SQL_STATEMENTS"
+    ]
+    with connection.hold():
+        pointer = ffi.cast("void *", connection.apsw.sqlite3_pointer())
+        handle = lib.prismq_open(pointer, ffi.new("char *[]", texts), len(texts))
+    if handle == ffi.NULL:
+        raise QueueDatabaseError("the native driver could not be opened: out of memory, or built for another version")
+    return handle

@@ -61,8 +61,8 @@ class PythonDriver:
         next_id = None
         with self._transaction(len(tasks)):
             now = clock.to_text(clock.now())
-            for task in tasks:
-                key = None if task.idempotency_key is None else task.idempotency_key.decode()
+            for kind, payload, compatibility, key_bytes, priority, max_attempts, run_after_ms in tasks:
+                key = None if key_bytes is None else key_bytes.decode()
                 known = None if key is None else self._one(sql.FIND_KEY, key)
                 if known is not None:
                     ids.append(known)
@@ -70,12 +70,12 @@ class PythonDriver:
                 self._run(
                     sql.INSERT,
                     next_id,
-                    task.type.decode(),
-                    task.priority,
-                    task.payload.decode(),
-                    task.compatibility.decode(),
-                    task.max_attempts,
-                    now if task.run_after_ms is None else clock.to_text_ms(task.run_after_ms),
+                    kind.decode(),
+                    priority,
+                    payload.decode(),
+                    compatibility.decode(),
+                    max_attempts,
+                    now if run_after_ms is None else clock.to_text_ms(run_after_ms),
                     key,
                     now,
                 )

@@ -204,6 +204,7 @@ class TaskQueue:
         """Stop the housekeeper and close the database if the queue opened it; the next use opens it again."""
         self._housekeeper.stop()
         self._connection = self._driver = self._claiming = None
+        self._lottery_is_open = False
         if self._owns_database:
             self.database.close()
 
@@ -243,7 +244,7 @@ class TaskQueue:
             self._claiming = driver
         if wanted.strategy is SchedulingStrategy.WEIGHTED_RANDOM and not self._lottery_is_open:
             lottery.open_lottery(self.database)
-            self._lottery_is_open = True
+            self._lottery_is_open = not self.database.get_connection().in_transaction  # which may yet be undone
         return driver.claim(wanted)
 
     def _refuse(self, lost: list[Task]) -> None:

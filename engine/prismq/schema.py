@@ -214,6 +214,8 @@ def _upgrade(connection: Connection, version: int) -> None:
 def _adopt_original(connection: Connection) -> None:
     """Turn the tables of the earlier implementation (schema version 0) into ours, in place."""
     columns = {row[1] for row in connection.execute("PRAGMA table_xinfo(task_queue)")}
+    for statement in (CREATE_WORKERS, CREATE_TASK_LOGS):  # it made its tables one by one, and may have been stopped
+        connection.execute(statement)
     for kind, name in connection.execute(
         """SELECT type, name FROM sqlite_schema
            WHERE (type = 'index' AND sql IS NOT NULL AND tbl_name IN ('task_queue', 'task_logs')

@@ -99,31 +99,42 @@ _FITS: Final = f"""(class.needs = 0 OR NOT EXISTS (SELECT 1 FROM json_each(class
     ))))"""
 
 
-def _claim_by_class(table: str, id_column: str, index: str, ready: str, order: str, typed: bool) -> str:
+def _claim_by_class(index: str, turn: str, typed: bool) -> str:
     """The best head among the classes of equal needs (and type): one seek finds each class, one its head."""
     if typed:
-        first = "SELECT DISTINCT value, 0 FROM json_each(?1)"
-        columns, same_type = "type, needs", "type = class.type AND "
-        carried = "class.type, "
+        columns, first = "type, needs", "SELECT DISTINCT value, 0 FROM json_each(?1)"
+        same_type, carried = "type = class.type AND ", "class.type, "
     else:
-        first, columns, same_type, carried = "SELECT 0", "needs", "", ""
+        columns, first, same_type, carried = "needs", "SELECT 0", "", ""
     return f"""WITH RECURSIVE class ({columns}) AS (
   {first}
   UNION ALL
-  SELECT {carried}(SELECT needs FROM {table} INDEXED BY {index}
-    WHERE {ready}{same_type}needs > class.needs ORDER BY needs LIMIT 1)
+  SELECT {carried}(SELECT needs FROM task_queue INDEXED BY {index}
+    WHERE phase = 1 AND {same_type}needs > class.needs ORDER BY needs LIMIT 1)
   FROM class WHERE class.needs IS NOT NULL
 )
 SELECT {_CLAIMED} FROM task_queue WHERE id = (
-  SELECT head.{id_column} FROM class CROSS JOIN {table} AS head ON head.{id_column} = (
-    SELECT {id_column} FROM {table} INDEXED BY {index}
-    WHERE {ready}{same_type}needs = class.needs ORDER BY {order}, {id_column} LIMIT 1)
+  SELECT head.id FROM class CROSS JOIN task_queue AS head ON head.id = (
+    SELECT id FROM task_queue INDEXED BY {index}
+    WHERE phase = 1 AND {same_type}needs = class.needs ORDER BY {turn}, id LIMIT 1)
   WHERE class.needs IS NOT NULL AND {_FITS}
-  ORDER BY head.{order}, head.{id_column} LIMIT 1)"""
+  ORDER BY head.priority, head.id LIMIT 1)"""
+
+
+def _claim_by_lot(typed: bool) -> str:
+    """The lowest ticket of a class that was picked by weight; see lottery."""
+    wanted = "class.type IN (SELECT value FROM json_each(?1)) AND " if typed else ""
+    uniform = "((random() & 9223372036854775807) + 0.5) / 9223372036854775808.0"
+    return f"""SELECT {_CLAIMED} FROM task_queue WHERE id = (
+  SELECT task_id FROM task_lottery INDEXED BY ix_lottery WHERE class = (
+    SELECT class.id FROM lottery_class AS class WHERE {wanted}{_FITS}
+    ORDER BY -ln({uniform}) / max(class.weight, 1e-300) LIMIT 1)
+  ORDER BY ticket LIMIT 1)"""
 
 
 def _claim_by_age(direction: str, typed: bool) -> str:
     """The oldest or newest of all: its class is one of few (needs, priority), each found by one seek from the last."""
+    # Not (needs, turn) > (…, …): SQLite seeks by a row value as if it were >=, and would walk through the whole class.
     index, turn = ("ix_task_type_status", "priority") if typed else ("ix_task_status_prio_time", "turn")
     after = ">" if direction == "ASC" else "<"
     order = f"needs {direction}, {turn} {direction}, id {direction}"
@@ -138,8 +149,11 @@ def _claim_by_age(direction: str, typed: bool) -> str:
     return f"""WITH RECURSIVE head (id) AS (
   {first}
   UNION ALL
-  SELECT (SELECT id FROM task_queue INDEXED BY {index}
-    WHERE phase = 1 AND {same_type}(needs, {turn}) {after} (class.needs, class.{turn}) ORDER BY {order} LIMIT 1)
+  SELECT coalesce(
+    (SELECT id FROM task_queue INDEXED BY {index}
+      WHERE phase = 1 AND {same_type}needs = class.needs AND {turn} {after} class.{turn} ORDER BY {order} LIMIT 1),
+    (SELECT id FROM task_queue INDEXED BY {index}
+      WHERE phase = 1 AND {same_type}needs {after} class.needs ORDER BY {order} LIMIT 1))
   FROM head CROSS JOIN task_queue AS class ON class.id = head.id
 )
 SELECT {_CLAIMED} FROM task_queue WHERE id = (
@@ -148,20 +162,18 @@ SELECT {_CLAIMED} FROM task_queue WHERE id = (
 
 
 # ?1 wanted types (JSON array; typed forms only), ?2 the worker's capabilities (JSON object)
-CLAIM_PRIORITY: Final = _claim_by_class("task_queue", "id", "ix_task_status_prio_time", "phase = 1 AND ", "turn", False)
-CLAIM_PRIORITY_TYPED: Final = _claim_by_class(
-    "task_queue", "id", "ix_task_type_status", "phase = 1 AND ", "priority", True
-)
+CLAIM_PRIORITY: Final = _claim_by_class("ix_task_status_prio_time", "turn", False)
+CLAIM_PRIORITY_TYPED: Final = _claim_by_class("ix_task_type_status", "priority", True)
 CLAIM_FIFO: Final = _claim_by_age("ASC", False)
 CLAIM_FIFO_TYPED: Final = _claim_by_age("ASC", True)
 CLAIM_LIFO: Final = _claim_by_age("DESC", False)
 CLAIM_LIFO_TYPED: Final = _claim_by_age("DESC", True)
-CLAIM_LOTTERY: Final = _claim_by_class("task_lottery", "task_id", "ix_lottery", "", "ticket", False)
-CLAIM_LOTTERY_TYPED: Final = _claim_by_class("task_lottery", "task_id", "ix_lottery_type", "", "ticket", True)
+CLAIM_LOTTERY: Final = _claim_by_lot(False)
+CLAIM_LOTTERY_TYPED: Final = _claim_by_lot(True)
 
-# The lottery's clock stands at the ticket last drawn. ?1 id
-DRAW: Final = """UPDATE queue_state SET value = (SELECT ticket FROM task_lottery WHERE task_id = ?1)
-WHERE name = 'lottery_clock'"""
+# A class's clock stands at its ticket last drawn. ?1 id
+DRAW: Final = """UPDATE lottery_class SET clock = (SELECT ticket FROM task_lottery WHERE task_id = ?1)
+WHERE id = (SELECT class FROM task_lottery WHERE task_id = ?1)"""
 
 # ?1 id, ?2 worker, ?3 lease_until_utc, ?4 now
 TAKE: Final = """UPDATE task_queue SET status = 'processing', attempts = attempts + 1, locked_by = ?2,
@@ -169,9 +181,10 @@ TAKE: Final = """UPDATE task_queue SET status = 'processing', attempts = attempt
 WHERE id = ?1"""
 
 # Only times in the stored form compare as text: a ready task with any other, such as one with an offset, is read again
-# by its true time before it is taken. What is no time is due now. ?1 id, ?2 now
+# by its true time before it is taken. What is no time is due now, what lies before year 1 is cut. ?1 id, ?2 now
 NORMALISE: Final = """UPDATE task_queue SET updated_at_utc = ?2,
-  run_after_utc = coalesce(strftime('%Y-%m-%d %H:%M:%f', run_after_utc), ?2) WHERE id = ?1"""
+  run_after_utc = max('0001-01-01 00:00:00.000', coalesce(strftime('%Y-%m-%d %H:%M:%f', run_after_utc), ?2))
+WHERE id = ?1"""
 
 # -- settle: what a worker does with the task it holds. (?1 id, ?2 worker, ?3 attempt) is the fencing token. ----------
 

@@ -42,6 +42,8 @@ _ENCODE_SORTED: Final = _encoder(sort_keys=True)
 # A NUL or half a surrogate pair written as an escape; an escaped backslash before the u is just text.
 _NUL_ESCAPE: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _SURROGATE_ESCAPE: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u[dD][89a-fA-F]")
+_LEAST: Final = -(2**63)
+_MOST: Final = 2**63 - 1
 _NUL: Final = "{} contains a NUL character, which SQLite's text functions stop at: remove it"
 _EMPTY: Final = b"{}"
 
@@ -56,11 +58,11 @@ def new_task(
     idempotency_key: str | None = None,
 ) -> NewTask:
     """The task to store; raises InvalidTaskError."""
-    if (priority.__class__ is not int and not _is_whole(priority)) or not -9223372036854775808 <= priority <= 9223372036854775807:
+    if (priority.__class__ is not int and not _is_whole(priority)) or not _LEAST <= priority <= _MOST:
         raise InvalidTaskError(f"priority is {priority!r}; it must be a whole number of at most 64 bits")
     if (max_attempts.__class__ is not int and not _is_whole(max_attempts)) or not 1 <= max_attempts <= 2147483647:
         raise InvalidTaskError(f"max_attempts is {max_attempts!r}; it must be a whole number from 1 to 2147483647")
-    return NewTask(
+    return (
         _type(type) if type.__class__ is str else text(type, "type"),
         _EMPTY if payload is None else _json(payload, "payload", _ENCODE),
         _EMPTY if compatibility is None else _needs(compatibility),
@@ -73,15 +75,13 @@ def new_task(
 
 def new_tasks(tasks: Iterable[Mapping[str, Any]]) -> Iterator[NewTask]:
     """The tasks to store, each given as a mapping of `new_task`'s arguments; the refusal names the task's index."""
-    index = 0
-    for task in tasks:
+    for index, task in enumerate(tasks):
         try:
             yield new_task(**task)
         except InvalidTaskError as error:
             raise InvalidTaskError(f"task {index} of the batch: {error}") from error
         except TypeError as error:
             raise InvalidTaskError(f"task {index} of the batch: {_why_not_a_task(task)}") from error
-        index += 1
 
 
 def text(value: object, name: str) -> bytes:
@@ -158,6 +158,8 @@ def _types(wanted: Iterable[str] | str | None) -> bytes | None:
     """Task types as a JSON array, None for all; a single type may stand alone."""
     if wanted is None:
         return None
+    if not isinstance(wanted, Iterable):
+        raise InvalidTaskError(f"types is {wanted!r:.100}; it must be task types, or None for all")
     names = [wanted] if isinstance(wanted, str) else list(wanted)
     if not names:
         raise InvalidTaskError("types is empty, so nothing could ever be claimed; pass None for tasks of every type")
@@ -220,7 +222,10 @@ def _json(value: object, name: str, encode: Any) -> bytes:
 def _storable(encoded: str, name: str) -> bytes:
     if "\\u0000" in encoded and _NUL_ESCAPE.search(encoded):
         raise InvalidTaskError(_NUL.format(name))
-    return _utf8(encoded, name)
+    try:
+        return encoded.encode()
+    except UnicodeEncodeError:
+        return _utf8(encoded, name)  # says where
 
 
 def _json_text(value: str, name: str) -> bytes:

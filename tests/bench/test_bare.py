@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.bare_sqlite import BareError, BareSQLite, build
+from bench.bare_sqlite import HERE, BareError, BareSQLite, build
 from bench.command import main
 from bench.compiler import COMPILERS, CompilerError, compile_library
 from bench.variants import VARIANTS, Variant
@@ -67,9 +67,24 @@ def test_the_comparison_from_its_command_line(tmp_path: Path, capsys: pytest.Cap
     arguments = ["bare", "--rounds", "2", "--operations", "50", "--batch", "100"]
     assert main([*arguments, "--json", str(file), "--path", str(tmp_path)]) == 0
     figures = json.loads(file.read_text(encoding="utf-8"))["microseconds"]
-    assert {"enqueue", "claim", "complete"} < {figure["operation"] for figure in figures}
+    measured = {figure["operation"] for figure in figures}
+    assert {"enqueue", "claim", "complete", "enqueue, C hot path", "claim, C hot path"} < measured
     for figure in figures:
         assert len(figure["ours"]) == len(figure["theirs"]) == 2
         assert figure["ratio"] == pytest.approx(figure["ours_p50"] / figure["theirs_p50"])
     assert "executemany" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == [file]
+
+
+@needs_compiler
+def test_slots_of_its_own_are_those_of_the_real_header(tmp_path: Path) -> None:
+    slots = re.findall(r"#define sqlite3_(\w+) SLOT\((\d+)", (HERE / "bare.c").read_text(encoding="utf-8"))
+    assert slots
+    source = tmp_path / "slots.c"
+    checks = (
+        f'_Static_assert(offsetof(struct sqlite3_api_routines, {name}) == {number} * sizeof(void *), "{name}");'
+        for name, number in slots
+    )
+    headers = ("#include <stddef.h>", "#if __has_include(<sqlite3ext.h>)", "#include <sqlite3ext.h>")
+    source.write_text("\n".join([*headers, *checks, "#endif", "int slots_checked;"]) + "\n", encoding="utf-8")
+    compile_library(source, tmp_path, tmp_path)

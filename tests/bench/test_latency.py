@@ -56,6 +56,16 @@ def test_empty_busy_and_refused_calls_are_not_latencies() -> None:
     assert {latency.count for latency in latencies(records(*calls), 0.0, 2.0).values()} == {0}
 
 
+def test_a_producer_woken_late_is_told_from_one_held_up() -> None:
+    on_time = (Operation.ENQUEUE, Outcome.DONE, 0, 50, 1, 1.0, 1.0, 1.05)
+    woken_late = (Operation.ENQUEUE, Outcome.DONE, 0, 50, 2, 1.1, 1.3, 1.5)
+    held_up = (Operation.ENQUEUE, Outcome.DONE, 0, 50, 3, 1.2, 1.5, 1.6)
+    another = (Operation.ENQUEUE, Outcome.DONE, 0, 50, 4, 1.0, 1.4, 1.5)
+    result = latencies(records(on_time, woken_late, held_up, another), 0.0, 2.0)
+    assert result["producer woken late"].count == 1
+    assert result["producer woken late"].max == pytest.approx(200.0)
+
+
 def test_the_wait_for_a_worker_runs_from_the_arrival_to_the_first_claim() -> None:
     again = claimed(1, 1.7, 1.8, attempt=2)
     result = latencies(records(enqueued(1, intended=0.1), claimed(1, 1.0, 1.1), again, completed(1)), 0.0, 2.0)

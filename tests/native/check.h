@@ -26,7 +26,7 @@ extern const test request_tests[], wal_tests[], fault_tests[];
 extern int quick;               /* a slow memory checker is watching: fewer repetitions of the same */
 extern const char *empty_queue; /* the path of a database with the schema and no task, made by Python */
 
-/* -- main.c ---------------------------------------------------------------------------------------------------------- */
+/* -- main.c -------------------------------------------------------------------------------------------------------- */
 
 /* Removes a database and its companions. */
 void remove_database(const char *path);
@@ -41,7 +41,7 @@ void expect_integrity(sqlite3 *database);
 /* The same numbers in every run. */
 unsigned next_random(unsigned *state);
 
-/* -- allocations ------------------------------------------------------------------------------------------------------ */
+/* -- allocations --------------------------------------------------------------------------------------------------- */
 
 /* Lets the `nth` allocation from now fail (1 is the next), by SQLite and by the module; 0 none. */
 void fail_allocation(long nth);

@@ -1,5 +1,5 @@
-/* Every allocation of SQLite and of the module goes through here. The module is compiled with malloc, calloc and realloc
- * renamed to these. */
+/* Every allocation of SQLite and of the module goes through here: the module is compiled with malloc, calloc and
+ * realloc renamed to these. */
 #include "check.h"
 
 void *failing_malloc(size_t bytes);

@@ -2,6 +2,8 @@
  *
  * The module is linked in and gets the system's SQLite through the table that an extension gets.
  */
+#include <time.h>
+
 #include "check.h"
 #include "faulty_vfs.h"
 
@@ -70,8 +72,9 @@ static int run(const test *tests, const char *only) {
     if (only != NULL && strstr(tests->sentence, only) == NULL) continue;
     printf("%s ... ", tests->sentence);
     fflush(stdout);
+    clock_t started = clock();
     tests->run();
-    printf("ok\n");
+    printf("%.1f s\n", (double)(clock() - started) / CLOCKS_PER_SEC);
     ran++;
   }
   return ran;

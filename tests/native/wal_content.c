@@ -1,19 +1,18 @@
 #include "wal_content.h"
 
-#define FILL "fill(id, version + 1)"
-
-/* fill(id, version): a text of a few hundred to some thousand bytes that follows from both. */
+/* fill(id, version): a hundred to some thousand bytes that follow from both. */
 static void fill(sqlite3_context *context, int count, sqlite3_value **values) {
   (void)count;
-  unsigned state = (unsigned)sqlite3_value_int(values[0]) * 7919u + (unsigned)sqlite3_value_int(values[1]);
-  int length = 100 + (int)(next_random(&state) % 3000);
-  char *bytes = sqlite3_malloc(length);
+  sqlite3_uint64 state = (sqlite3_uint64)sqlite3_value_int(values[0]) << 32 | (unsigned)sqlite3_value_int(values[1]);
+  unsigned seed = (unsigned)sqlite3_value_int(values[0]) * 7919u + (unsigned)sqlite3_value_int(values[1]);
+  int words = 12 + (int)(next_random(&seed) % 380);
+  sqlite3_uint64 *bytes = sqlite3_malloc(words * 8);
   if (bytes == NULL) {
     sqlite3_result_error_nomem(context);
     return;
   }
-  for (int i = 0; i < length; i++) bytes[i] = (char)('a' + next_random(&state) % 26);
-  sqlite3_result_text(context, bytes, length, sqlite3_free);
+  for (int i = 0; i < words; i++) bytes[i] = state = state * 6364136223846793005u + 1442695040888963407u;
+  sqlite3_result_blob(context, bytes, words * 8, sqlite3_free);
 }
 
 static sqlite3 *connect_with(const char *path, int flags, const char *vfs) {
@@ -27,7 +26,9 @@ static sqlite3 *connect_with(const char *path, int flags, const char *vfs) {
 }
 
 sqlite3 *connect_to(const char *path, const char *vfs) {
-  return connect_with(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, vfs);
+  sqlite3 *database = connect_with(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, vfs);
+  if (strcmp(vfs, "unix") == 0) execute(database, "PRAGMA synchronous=OFF"); /* no power is cut here */
+  return database;
 }
 
 void content_check(sqlite3 *database, const content *expected) {
@@ -36,7 +37,7 @@ void content_check(sqlite3 *database, const content *expected) {
                             "SELECT id, version, body IS fill(id, version) AND tag IS id * 1000000 + version FROM t "
                             "ORDER BY id",
                             -1, &rows, NULL) == SQLITE_OK);
-  for (int id = 0; id < ROWS; id++) {
+  for (int id = 0; id < expected->rows; id++) {
     int code = sqlite3_step(rows);
     if (code != SQLITE_ROW) fprintf(stderr, "row %d: %s\n", id, sqlite3_errmsg(database));
     EXPECT(code == SQLITE_ROW);
@@ -60,6 +61,7 @@ void subject_open_uri(subject *subject, const char *path, const char *parameters
   char text[256];
   remove_database(path);
   memset(subject, 0, sizeof *subject);
+  subject->committed.rows = subject->pending.rows = ROWS;
   snprintf(subject->path, sizeof subject->path, "%s", path);
   snprintf(text, sizeof text, "file:%s%s", path, parameters);
   subject->database = connect_with(text, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI, "prismq");
@@ -67,7 +69,7 @@ void subject_open_uri(subject *subject, const char *path, const char *parameters
            options);
   execute(subject->database, text);
   execute(subject->database,
-          "CREATE TABLE t (id INTEGER PRIMARY KEY, version INTEGER, tag INTEGER UNIQUE, body TEXT);"
+          "CREATE TABLE t (id INTEGER PRIMARY KEY, version INTEGER, tag INTEGER UNIQUE, body BLOB);"
           "WITH RECURSIVE n (id) AS (SELECT 0 UNION ALL SELECT id + 1 FROM n LIMIT 40)"
           "INSERT INTO t SELECT id, 0, id * 1000000, fill(id, 0) FROM n;");
   subject->observer = connect_to(path, "unix");
@@ -93,22 +95,44 @@ int statement(subject *subject, const char *sql) {
   return code;
 }
 
-int update(subject *subject, int first, int last) {
-  char sql[200];
-  /* The UNIQUE column makes it a statement that may abort half-way, for which SQLite keeps a journal of its own. */
-  snprintf(sql, sizeof sql,
-           "UPDATE t SET version = version + 1, tag = id * 1000000 + version + 1, body = " FILL
-           " WHERE id BETWEEN %d AND %d",
-           first, last);
+/* Runs a statement that turns what is pending into `then`. */
+static int change(subject *subject, const char *sql, const content *then) {
   int alone = sqlite3_get_autocommit(subject->database);
   int code = statement(subject, sql);
   if (code != SQLITE_OK) return code;
-  for (int id = first; id <= last && id < ROWS; id++) subject->pending.version[id]++;
-  if (alone) {
-    for (int id = first; id <= last && id < ROWS; id++) subject->committed.version[id]++;
-    subject->pending = subject->committed;
-  }
+  subject->pending = *then;
+  if (alone) subject->committed = *then;
   return code;
+}
+
+int update(subject *subject, int first, int last) {
+  char sql[200];
+  content then = subject->pending;
+  for (int id = first; id <= last && id < then.rows; id++) then.version[id]++;
+  /* The UNIQUE column makes it a statement that may abort half-way, for which SQLite keeps a journal of its own. */
+  snprintf(sql, sizeof sql,
+           "UPDATE t SET version = version + 1, tag = id * 1000000 + version + 1, body = fill(id, version + 1) "
+           "WHERE id BETWEEN %d AND %d",
+           first, last);
+  return change(subject, sql, &then);
+}
+
+int append(subject *subject, int rows) {
+  char sql[200];
+  content then = subject->pending;
+  EXPECT(then.rows + rows <= MOST_ROWS);
+  for (int i = 0; i < rows; i++) then.version[then.rows++] = 0;
+  snprintf(sql, sizeof sql,
+           "WITH RECURSIVE n (id) AS (SELECT %d UNION ALL SELECT id + 1 FROM n LIMIT %d) "
+           "INSERT INTO t SELECT id, 0, id * 1000000, fill(id, 0) FROM n",
+           then.rows - rows, rows);
+  return change(subject, sql, &then);
+}
+
+int trim(subject *subject) {
+  content then = subject->pending;
+  then.rows = ROWS;
+  return change(subject, "DELETE FROM t WHERE id >= 40", &then);
 }
 
 int savepoint(subject *subject) {

@@ -4,10 +4,11 @@
 
 #include "check.h"
 
-enum { ROWS = 40 };
+enum { ROWS = 40, MOST_ROWS = 400 };
 
 typedef struct {
-  int version[ROWS];
+  int rows;
+  int version[MOST_ROWS];
 } content;
 
 /* A connection under test, an observer on SQLite's own VFS, and what must be seen. */
@@ -30,9 +31,11 @@ void content_check(sqlite3 *database, const content *expected);
 
 sqlite3 *connect_to(const char *path, const char *vfs);
 
-/* Each runs one statement; what it changed is in `pending` when it succeeded, all of it or nothing. Return SQLite's code.
- * When SQLite gives up the whole transaction, `pending` falls back too. */
+/* Each runs one statement; what it changed is in `pending` when it succeeded, all of it or nothing. Return SQLite's
+ * code. When SQLite gives up the whole transaction, `pending` falls back too. */
 int update(subject *subject, int first, int last);
+int append(subject *subject, int rows);
+int trim(subject *subject); /* to ROWS rows */
 int statement(subject *subject, const char *sql);
 int savepoint(subject *subject);
 int rollback_to(subject *subject);
