@@ -16,7 +16,7 @@ NATIVE = Path("native")
 strict = os.environ.get("PRISMQ_REQUIRE_NATIVE", "0") not in ("", "0")
 
 if sys.platform == "win32":
-    compile_args = ["/O2", "/W4", "/std:c11", "/wd4100", "/wd4152", *(["/WX"] if strict else [])]
+    compile_args = ["/O2", "/W4", "/std:c11", "/wd4100", "/wd4152", "/wd4204", *(["/WX"] if strict else [])]
 else:
     # SQLite opens extensions with RTLD_GLOBAL: nothing but the two entry points may be visible.
     compile_args = ["-O2", "-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"]

@@ -88,7 +88,7 @@ typedef struct prismq_handle prismq_handle;
 
 /* The entry points return 0 or SQLite's extended code, which is in the result too. A handle is used by one thread at a
  * time, the one that holds its connection. */
-prismq_handle *prismq_open(void *database, const char *const *sql, int count);
+prismq_handle *prismq_open(void *database, const char *const *sql, int count, int64_t busy_timeout_ms);
 void prismq_close(prismq_handle *handle);
 prismq_result *prismq_results(prismq_handle *handle);
 int prismq_execute(prismq_handle *handle, const prismq_request *request);

@@ -10,4 +10,7 @@ int64_t platform_wall_clock_ms(void);
 /* Milliseconds by a clock that never jumps; only differences mean something. */
 int64_t platform_steady_clock_ms(void);
 
+/* Sleeps about that long; what the system can't time so finely takes longer. */
+void platform_sleep_us(int64_t microseconds);
+
 #endif

@@ -18,6 +18,11 @@ int64_t platform_wall_clock_ms(void) { return read_ms(CLOCK_REALTIME); }
 
 int64_t platform_steady_clock_ms(void) { return read_ms(CLOCK_MONOTONIC); }
 
+void platform_sleep_us(int64_t microseconds) {
+  struct timespec rest = {(time_t)(microseconds / 1000000), (long)(microseconds % 1000000) * 1000};
+  (void)nanosleep(&rest, NULL); /* a signal may cut it short: the caller looks at the clock anyway */
+}
+
 #else
 typedef int prismq_not_posix; /* ISO C wants a declaration in every file */
 #endif

@@ -14,6 +14,8 @@ int64_t platform_wall_clock_ms(void) {
 
 int64_t platform_steady_clock_ms(void) { return (int64_t)GetTickCount64(); }
 
+void platform_sleep_us(int64_t microseconds) { Sleep((DWORD)((microseconds + 999) / 1000)); }
+
 #else
 typedef int prismq_not_windows; /* ISO C wants a declaration in every file */
 #endif

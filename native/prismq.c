@@ -22,6 +22,9 @@ enum {
   PROMOTE_LIMIT = 64, /* due tasks that one claim lets in, so that no claim pays for a flood */
   REAP_LIMIT = 64,
   INSERT_PARAMETERS = 9, /* of SQL_INSERT, and of each row of SQL_INSERT_BLOCK */
+  INLINE_CHECKPOINT_PAGES = 32768, /* a WAL this long means that no housekeeper keeps up: the committer helps */
+  SHORTEST_WAIT_US = 100,
+  LONGEST_WAIT_US = 1000,
   TIME_BYTES = 23,       /* "YYYY-MM-DD HH:MM:SS.mmm" */
   SHORT_TIME_BYTES = 19, /* as SQLite's datetime() writes it, without milliseconds */
   OLDEST_SQLITE = 3037000 /* has every slot of sqlite_api.h */
@@ -72,6 +75,9 @@ struct prismq_handle {
   char *sql[SQL_STATEMENTS];
   int64_t reserved_id;  /* AUTOINCREMENT's counter is at least here; a hint, see SQL_RESERVE_IDS */
   int last_claim_empty; /* then look without the write lock first */
+  int64_t busy_timeout_ms;
+  int64_t waiting_since_ms; /* steady clock, at the first refusal of the lock */
+  uint32_t jitter;
   int64_t numbers_capacity;
   int64_t text_capacity;
   prismq_result result;
@@ -225,13 +231,13 @@ static int has_row(prismq_handle *handle, int which, int with_time) {
 
 /* -- transactions --------------------------------------------------------------------------------------------------- */
 
-typedef enum { OWN, JOINED_ONE, JOINED_MANY } scope;
+typedef enum { OWN, JOINED } scope;
 
-/* Alone, an operation is a transaction. Inside the caller's it joins, and several items get a savepoint: all or none. */
-static int begin(prismq_handle *handle, int64_t count, scope *opened) {
+/* Alone, an operation is a transaction. Inside the caller's it joins by a savepoint: it happens whole or not at all. */
+static int begin(prismq_handle *handle, scope *opened) {
   if (!sqlite3_get_autocommit(handle->database)) {
-    *opened = count > 1 ? JOINED_MANY : JOINED_ONE;
-    return *opened == JOINED_MANY ? run(handle, SQL_SAVEPOINT) : SQLITE_OK;
+    *opened = JOINED;
+    return run(handle, SQL_SAVEPOINT);
   }
   *opened = OWN;
   int64_t asked = platform_steady_clock_ms();
@@ -242,12 +248,11 @@ static int begin(prismq_handle *handle, int64_t count, scope *opened) {
 
 /* Ends what `begin` opened; keeps the first failure. SQLite may have rolled back by itself (disk full, I/O error). */
 static int end(prismq_handle *handle, scope opened, int code) {
-  if (opened == JOINED_ONE) return code;
   if (code == SQLITE_OK) code = run(handle, opened == OWN ? SQL_COMMIT : SQL_RELEASE);
   if (code == SQLITE_OK || sqlite3_get_autocommit(handle->database)) return code;
   prismq_result first = handle->result;
   int undone = run(handle, opened == OWN ? SQL_ROLLBACK : SQL_ROLLBACK_TO);
-  if (undone == SQLITE_OK && opened == JOINED_MANY) undone = run(handle, SQL_RELEASE);
+  if (undone == SQLITE_OK && opened == JOINED) undone = run(handle, SQL_RELEASE);
   handle->result.code = first.code; /* the cause, not its aftermath */
   memcpy(handle->result.message, first.message, sizeof first.message);
   return code;
@@ -464,7 +469,7 @@ static int look(prismq_handle *handle, const claim *wanted, int *found) {
   *found = expired == SQLITE_ROW || due == SQLITE_ROW || ready == SQLITE_ROW;
   if (expired == SQLITE_ROW) {
     scope opened;
-    code = begin(handle, 1, &opened);
+    code = begin(handle, &opened);
     if (code == SQLITE_OK) code = end(handle, opened, act_on_time(handle, SQL_REAP, REAP_LIMIT));
   }
   return code;
@@ -472,7 +477,7 @@ static int look(prismq_handle *handle, const claim *wanted, int *found) {
 
 static int claim_in_transaction(prismq_handle *handle, const claim *wanted) {
   scope opened;
-  int code = begin(handle, wanted->limit, &opened);
+  int code = begin(handle, &opened);
   if (code != SQLITE_OK) return code;
   set_now(handle); /* the lease begins when the lock is ours */
   return end(handle, opened, claim_heads(handle, wanted));
@@ -675,7 +680,7 @@ int prismq_execute(prismq_handle *handle, const prismq_request *request) {
     return execute_claim(handle, &wanted);
   }
   scope opened;
-  int code = begin(handle, request->count, &opened);
+  int code = begin(handle, &opened);
   if (code != SQLITE_OK) return code;
   set_now(handle);
   code = execute_items(handle, request->operation, &from, request->count);
@@ -696,7 +701,7 @@ int prismq_enqueue(prismq_handle *handle, const char *type, int64_t type_bytes, 
                    run_after_ms};
   clear_result(handle);
   scope opened;
-  int code = begin(handle, 1, &opened);
+  int code = begin(handle, &opened);
   if (code != SQLITE_OK) return code;
   set_now(handle);
   int64_t next_id = 0;
@@ -715,10 +720,42 @@ int prismq_complete(prismq_handle *handle, int64_t id, const char *worker, int64
   token held = {id, {worker, worker_bytes}, attempt};
   clear_result(handle);
   scope opened;
-  int code = begin(handle, 1, &opened);
+  int code = begin(handle, &opened);
   if (code != SQLITE_OK) return code;
   set_now(handle);
   return end(handle, opened, complete_one(handle, &held));
+}
+
+/* -- waiting -------------------------------------------------------------------------------------------------------- */
+
+/* Stands in for SQLite's own busy handler, which soon sleeps for 5, 10, 25 ms and more while newcomers go first: here
+ * the waits stay short, so that the turn comes soon. Half of a wait is random, so that waiters don't meet again. */
+static int wait_for_turn(void *context, int times) {
+  prismq_handle *handle = context;
+  int64_t now = platform_steady_clock_ms();
+  if (times == 0) handle->waiting_since_ms = now;
+  int64_t waited = now - handle->waiting_since_ms;
+  if (waited >= handle->busy_timeout_ms) return 0;
+  int64_t longest = waited * 1000 / 8; /* microseconds */
+  if (longest < SHORTEST_WAIT_US) longest = SHORTEST_WAIT_US;
+  if (longest > LONGEST_WAIT_US) longest = LONGEST_WAIT_US;
+  handle->jitter = handle->jitter * 1664525u + 1013904223u; /* Numerical Recipes' linear congruential generator */
+  platform_sleep_us(longest / 2 + (int64_t)(handle->jitter >> 16) % (longest / 2));
+  return 1;
+}
+
+/* -- checkpoints ---------------------------------------------------------------------------------------------------- */
+
+/* Stands in for SQLite's own hook, which checkpoints inside an unlucky caller's commit every 1,000 pages. Housekeepers
+ * do that on connections of their own. */
+static int after_commit(void *context, sqlite3 *database, const char *name, int pages) {
+  (void)context;
+  if (pages >= INLINE_CHECKPOINT_PAGES) {
+    /* The commit stands whatever comes of this: busy means that somebody else is at it, and an I/O error will meet the
+     * next commit too. */
+    (void)sqlite3_wal_checkpoint_v2(database, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+  }
+  return SQLITE_OK;
 }
 
 /* -- handles -------------------------------------------------------------------------------------------------------- */
@@ -726,11 +763,12 @@ int prismq_complete(prismq_handle *handle, int64_t id, const char *worker, int64
 prismq_result *prismq_results(prismq_handle *handle) { return &handle->result; }
 
 /* NULL when out of memory, when the module was not loaded into SQLite, or when `sql` has another number of statements. */
-prismq_handle *prismq_open(void *database, const char *const *sql, int count) {
+prismq_handle *prismq_open(void *database, const char *const *sql, int count, int64_t busy_timeout_ms) {
   if (sqlite3_api == NULL || database == NULL || count != SQL_STATEMENTS) return NULL;
   prismq_handle *handle = calloc(1, sizeof *handle);
   if (handle == NULL) return NULL;
   handle->database = database;
+  handle->jitter = (uint32_t)(uintptr_t)handle ^ (uint32_t)platform_wall_clock_ms();
   for (int i = 0; i < SQL_STATEMENTS; i++) {
     size_t bytes = strlen(sql[i]) + 1;
     handle->sql[i] = malloc(bytes);
@@ -740,11 +778,18 @@ prismq_handle *prismq_open(void *database, const char *const *sql, int count) {
     }
     memcpy(handle->sql[i], sql[i], bytes);
   }
+  handle->busy_timeout_ms = busy_timeout_ms;
+  sqlite3_wal_hook(database, after_commit, NULL);
+  if (sqlite3_busy_handler(database, wait_for_turn, handle) != SQLITE_OK) {
+    prismq_close(handle);
+    return NULL;
+  }
   return handle;
 }
 
 void prismq_close(prismq_handle *handle) {
   if (handle == NULL) return;
+  sqlite3_busy_handler(handle->database, NULL, NULL);
   for (int i = 0; i < SQL_STATEMENTS; i++) {
     sqlite3_finalize(handle->statements[i]); /* its code repeats the last step's failure, long since reported */
     free(handle->sql[i]);

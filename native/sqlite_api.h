@@ -23,6 +23,7 @@ extern const sqlite3_slot *sqlite3_api;
 
 #define sqlite3_bind_int64 SLOT(5, int, sqlite3_stmt *, int, sqlite3_int64)
 #define sqlite3_bind_null SLOT(6, int, sqlite3_stmt *, int)
+#define sqlite3_busy_handler SLOT(13, int, sqlite3 *, int (*)(void *, int), void *)
 #define sqlite3_changes SLOT(15, int, sqlite3 *)
 #define sqlite3_column_bytes SLOT(20, int, sqlite3_stmt *, int)
 #define sqlite3_column_int64 SLOT(29, sqlite3_int64, sqlite3_stmt *, int)
@@ -42,6 +43,8 @@ extern const sqlite3_slot *sqlite3_api;
 #define sqlite3_vfs_find SLOT(141, sqlite3_vfs *, const char *)
 #define sqlite3_vfs_register SLOT(142, int, sqlite3_vfs *, int)
 #define sqlite3_extended_errcode SLOT(166, int, sqlite3 *)
+#define sqlite3_wal_hook SLOT(175, void *, sqlite3 *, int (*)(void *, sqlite3 *, const char *, int), void *)
+#define sqlite3_wal_checkpoint_v2 SLOT(191, int, sqlite3 *, const char *, int, int *, int *)
 #define sqlite3_bind_text64                                                                                            \
   SLOT(194, int, sqlite3_stmt *, int, const char *, sqlite3_uint64, void (*)(void *), unsigned char)
 #define sqlite3_malloc64 SLOT(197, void *, sqlite3_uint64)
@@ -59,6 +62,7 @@ extern const sqlite3_slot *sqlite3_api;
 #define SQLITE_UTF8 1
 #define SQLITE_STATIC ((void (*)(void *))0)
 #define SQLITE_PREPARE_PERSISTENT 0x01
+#define SQLITE_CHECKPOINT_PASSIVE 0
 #define SQLITE_MUTEX_STATIC_APP1 8
 
 #define SQLITE_OPEN_MAIN_DB 0x00000100

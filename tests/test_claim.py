@@ -557,3 +557,12 @@ def test_a_claim_that_makes_no_sense_is_refused_and_takes_nothing(
         queue.claim_many(**{"worker_id": "w", "limit": 1, **arguments})
     assert message in str(caught.value)
     assert taken(queue.claim("w")) == task_id
+
+
+def test_a_time_that_nobody_can_read_does_not_lose_the_claim(queue: TaskQueue) -> None:
+    queue.database.execute(
+        "INSERT INTO task_queue (type, payload, created_at_utc) VALUES ('t', '{}', 1767225600), ('t', '{}', 'soon')"
+    )
+    claimed = queue.claim_many("w", 5)
+    assert [task.created_at_utc for task in claimed] == [None, None]
+    queue.complete_many(claimed)

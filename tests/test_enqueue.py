@@ -315,7 +315,9 @@ def race_for_keys(path: str, driver: Any, start: Barrier, results: Any) -> None:
 
 def test_two_processes_that_race_for_200_keys_get_the_same_200_ids(queue: TaskQueue, path: Path, driver: str) -> None:
     start, results = SPAWN.Barrier(2), SPAWN.Queue()
-    racers = [SPAWN.Process(target=race_for_keys, args=(str(path), driver, start, results)) for _ in range(2)]
+    racers = [
+        SPAWN.Process(target=race_for_keys, args=(str(path), driver, start, results), daemon=True) for _ in range(2)
+    ]
     for racer in racers:
         racer.start()
     one, other = results.get(timeout=60), results.get(timeout=60)

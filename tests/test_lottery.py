@@ -229,22 +229,24 @@ def test_every_way_for_a_task_to_become_ready_leads_into_the_lottery(lot: TaskQu
     assert draw(lot, types="b") == changed
 
 
-def test_a_row_that_plain_sql_replaces_or_ignores_does_not_disturb_the_others(lot: TaskQueue, driver: str) -> None:
+@pytest.mark.parametrize("conflict", ["REPLACE", "IGNORE"])
+def test_a_row_that_plain_sql_replaces_or_ignores_does_not_disturb_the_others(
+    lot: TaskQueue, driver: str, conflict: str
+) -> None:
     seen = []
     with lot.database.transaction():
-        for n in range(draws(driver, 1000)):
-            ids = lot.enqueue_many([{"type": "t", "idempotency_key": f"{n}-{i}"} for i in range(3)])
-            for conflict in ("REPLACE", "IGNORE"):
-                lot.database.execute(
-                    f"INSERT OR {conflict} INTO task_queue (id, type, payload) VALUES (?, 't', '{{}}')", (ids[1],)
-                )
-                lot.database.execute(f"UPDATE OR {conflict} task_queue SET priority = 0 WHERE id = ?", (ids[2],))
-            lot.database.execute("UPDATE task_queue SET priority = 0")
+        for _ in range(draws(driver, 1000)):
+            ids = lot.enqueue_many(with_priorities(0, 0, 1))
+            insert = f"INSERT OR {conflict} INTO task_queue (id, type, payload, priority) VALUES (?, ?, '{{}}', 1)"
+            lot.database.execute(insert, (ids[1], "other"))
+            ids.append(lot.database.execute(insert, (None, "t")).lastrowid or 0)
+            lot.database.execute(f"UPDATE OR {conflict} task_queue SET priority = 0 WHERE id = ?", (ids[2],))
             order = [ids.index(task.id or 0) for task in lot.claim_many("w", 9, strategy=RANDOM)]
-            assert sorted(order) == [0, 1, 2]
+            assert sorted(order) == [0, 1, 2, 3]
             seen.append(order[0])
             lot.database.execute("DELETE FROM task_queue")
-    assert_distributed(seen, [1, 1, 1])
+            assert lot.claim("w", strategy=RANDOM) is None
+    assert_distributed(seen, [2, 1 if conflict == "REPLACE" else 2, 2, 1])
 
 
 def test_a_changed_priority_changes_the_weight(lot: TaskQueue, driver: str) -> None:

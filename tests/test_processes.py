@@ -103,7 +103,7 @@ class Crew:
 
     def start(self, target: Callable[..., None], *arguments: Any) -> None:
         journal = str(self.folder / f"{self.kind}-{len(self.processes)}.txt")
-        process = SPAWN.Process(target=target, args=(*arguments, journal))
+        process = SPAWN.Process(target=target, args=(*arguments, journal), daemon=True)
         process.start()
         self.processes.append(process)
 

@@ -85,7 +85,8 @@ def test_every_statement_reaches_its_rows_by_the_index_made_for_it(tmp_path: Pat
             details = plan(queue, statement)
             used = set(
                 re.findall(
-                    r"(?:task_queue|task_lottery|lottery_class|class|head) .*?(ix_\w+|uq_\w+|INTEGER PRIMARY KEY)", "\n".join(details)
+                    r"(?:task_queue|task_lottery|lottery_class|class|head) .*?(ix_\w+|uq_\w+|INTEGER PRIMARY KEY)",
+                    "\n".join(details),
                 )
             )
             assert used == ACCESS[name], (name, details)

@@ -380,7 +380,7 @@ def test_processes_that_initialise_at_once_all_succeed(path: Path, old: bool) ->
     if old:
         make_original(path, more=2000)
     start, results = SPAWN.Barrier(5), SPAWN.Queue()
-    processes = [SPAWN.Process(target=initialise, args=(str(path), start, results)) for _ in range(5)]
+    processes = [SPAWN.Process(target=initialise, args=(str(path), start, results), daemon=True) for _ in range(5)]
     for process in processes:
         process.start()
     ids = {results.get(timeout=60) for _ in processes}

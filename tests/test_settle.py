@@ -307,6 +307,22 @@ def test_a_second_claim_by_the_same_worker_makes_its_first_one_stale(queue: Task
     queue.complete(new)
 
 
+@pytest.mark.parametrize("action", SETTLE)
+def test_after_a_requeue_the_same_attempt_of_another_worker_is_not_mistaken_for_ones_own(
+    queue: TaskQueue, action: str
+) -> None:
+    task_id = queue.enqueue("t")
+    old = claimed(queue, "first worker")
+    queue.cancel(task_id)
+    queue.requeue(task_id)
+    new = claimed(queue, "second worker")
+    assert new.attempts == old.attempts == 1
+    before = snapshot(queue)
+    with pytest.raises(LeaseLostError, match="'second worker' holds it now as attempt 1"):
+        SETTLE[action](queue, old)
+    assert snapshot(queue) == before
+
+
 @pytest.mark.parametrize("status", [status for status in STATUSES if status != "processing"])
 @pytest.mark.parametrize("action", SETTLE)
 def test_what_is_not_processing_can_not_be_settled(queue: TaskQueue, action: str, status: str) -> None:
@@ -569,7 +585,7 @@ def test_the_task_of_a_killed_worker_comes_back_after_its_lease_and_not_before(
 ) -> None:
     task_id = queue.enqueue("t")
     told = SPAWN.Queue()
-    victim = SPAWN.Process(target=claim_and_hang, args=(str(path), driver, 1.0, told))
+    victim = SPAWN.Process(target=claim_and_hang, args=(str(path), driver, 1.0, told), daemon=True)
     victim.start()
     held, lease_end = told.get(timeout=30)
     assert victim.pid is not None

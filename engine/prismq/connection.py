@@ -57,6 +57,11 @@ class Connection:
         return self._raw
 
     @property
+    def timeout(self) -> float:
+        """Seconds that an operation waits for its turn, in this process and among processes."""
+        return self._lock.timeout
+
+    @property
     def closed(self) -> bool:
         """Whether the connection was closed, or belongs to the process this one was forked from."""
         return self._raw is None

@@ -29,6 +29,11 @@ REAP_LIMIT: Final = 64
 """Expired leases that one idle claim returns to the queue."""
 
 
+SHORTEST_WAIT_SECONDS: Final = 0.0001
+LONGEST_WAIT_SECONDS: Final = 0.001
+"""Between these a waiter looks again whether the database's write lock is free: an eighth of its wait so far."""
+
+
 NewTask = tuple[bytes, bytes, bytes, bytes | None, int, int, int | None]
 """A checked task to be: type, payload, compatibility, idempotency key or None, priority, max_attempts, run_after.
 

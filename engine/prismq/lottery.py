@@ -40,15 +40,19 @@ _DEFINITIONS: Final = (
 )
 
 
+# Not INSERT OR IGNORE: in a trigger the OR of the statement that fired it would win, and a REPLACE lose the class.
+_UNLESS_THERE: Final = "ON CONFLICT DO NOTHING"
+
+
 def _new_class(row: str) -> str:
-    return f"INSERT OR IGNORE INTO lottery_class (type, needs) SELECT {row}.type, {row}.needs"
+    return f"INSERT INTO lottery_class (type, needs) SELECT {row}.type, {row}.needs"
 
 
 def _new_ticket(row: str) -> str:
     """The uniform draw lies in (0, 1): random() has 64 bits, 63 without the sign."""
     weight = f"1.0 / (max({row}.priority, 0) + 1)"
     uniform = "((random() & 9223372036854775807) + 0.5) / 9223372036854775808.0"
-    return f"""INSERT OR IGNORE INTO task_lottery (task_id, class, weight, ticket)
+    return f"""INSERT INTO task_lottery (task_id, class, weight, ticket)
       SELECT {row}.id, class.id, {weight}, class.clock - ln({uniform}) / ({weight})"""
 
 
@@ -56,8 +60,9 @@ _CLASS_OF_NEW: Final = "FROM lottery_class AS class WHERE class.type = NEW.type 
 _TRIGGERS: Final = (
     f"""CREATE TRIGGER IF NOT EXISTS lottery_enter AFTER INSERT ON task_queue WHEN NEW.phase = 1
     BEGIN
-      {_new_class("NEW")};
-      {_new_ticket("NEW")} {_CLASS_OF_NEW};
+      DELETE FROM task_lottery WHERE task_id = NEW.id; -- of a row that was replaced
+      {_new_class("NEW")} WHERE true {_UNLESS_THERE};
+      {_new_ticket("NEW")} {_CLASS_OF_NEW} {_UNLESS_THERE};
     END""",
     f"""CREATE TRIGGER IF NOT EXISTS lottery_change
     AFTER UPDATE OF status, attempts, max_attempts, run_after_utc, updated_at_utc, type, compatibility, priority
@@ -65,8 +70,8 @@ _TRIGGERS: Final = (
     WHEN OLD.phase IS NOT NEW.phase OR OLD.type <> NEW.type OR OLD.needs <> NEW.needs OR OLD.priority <> NEW.priority
     BEGIN
       DELETE FROM task_lottery WHERE task_id = OLD.id;
-      {_new_class("NEW")} WHERE NEW.phase = 1;
-      {_new_ticket("NEW")} {_CLASS_OF_NEW} AND NEW.phase = 1;
+      {_new_class("NEW")} WHERE NEW.phase = 1 {_UNLESS_THERE};
+      {_new_ticket("NEW")} {_CLASS_OF_NEW} AND NEW.phase = 1 {_UNLESS_THERE};
     END""",
     """CREATE TRIGGER IF NOT EXISTS lottery_leave AFTER DELETE ON task_queue
     BEGIN
@@ -89,9 +94,9 @@ _CHUNK_END: Final = "SELECT max(id) FROM (SELECT id FROM task_queue WHERE id > ?
 
 # ?1 the last id looked at, ?2 the last one to look at
 _BACKLOG: Final = "t.phase = 1 AND t.id > ?1 AND t.id <= ?2"
-_BACKFILL_CLASSES: Final = f"{_new_class('t')} FROM task_queue AS t NOT INDEXED WHERE {_BACKLOG}"
+_BACKFILL_CLASSES: Final = f"{_new_class('t')} FROM task_queue AS t NOT INDEXED WHERE {_BACKLOG} {_UNLESS_THERE}"
 _BACKFILL: Final = f"""{_new_ticket("t")} FROM task_queue AS t NOT INDEXED
-  CROSS JOIN lottery_class AS class ON class.type = t.type AND class.needs = t.needs WHERE {_BACKLOG}"""
+  CROSS JOIN lottery_class AS class ON class.type = t.type AND class.needs = t.needs WHERE {_BACKLOG} {_UNLESS_THERE}"""
 
 
 def open_lottery(database: QueueDatabase) -> None:

@@ -121,8 +121,11 @@ def claimed_task(
     at: datetime,
     lease_until: datetime,
 ) -> Task:
-    """The task that `worker` claimed `at` a moment, from what its row was before; ValueError for a bad time."""
-    created = to_datetime(created_at)
+    """The task that `worker` claimed `at` a moment, from what its row was before.
+
+    It is claimed already, so a time that plain SQL put in and nobody can read is None here, not an error.
+    """
+    created = _readable(created_at)
     task = object.__new__(Task)
     task.__dict__ = {
         "id": id,
@@ -133,7 +136,7 @@ def claimed_task(
         "status": "processing",
         "attempts": attempts,
         "max_attempts": max_attempts,
-        "run_after_utc": created if run_after == created_at else to_datetime(run_after),
+        "run_after_utc": created if run_after == created_at else _readable(run_after),
         "lease_until_utc": lease_until,
         "reserved_at_utc": at,
         "processing_started_utc": at,
@@ -180,6 +183,13 @@ def _moment(value: datetime | str | None) -> datetime | None:
     if isinstance(value, datetime):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     return to_datetime(value or None)
+
+
+def _readable(text: str) -> datetime | None:
+    try:
+        return to_datetime(text)
+    except (ValueError, TypeError):
+        return None
 
 
 def _plain(value: Any) -> Any:

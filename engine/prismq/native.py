@@ -20,11 +20,11 @@ def load() -> ModuleType | None:
     try:
         from prismq import _native
     except ImportError as reason:
-        _log.info("prismq runs on its pure-Python driver: the compiled module is missing (%s)", reason)
+        _log.warning("prismq runs on its pure-Python driver: the compiled module is missing (%s)", reason)
         return None
     with apsw.Connection(":memory:") as connection:
         if not hasattr(connection, "load_extension"):
-            _log.info("prismq runs on its pure-Python driver: this APSW can't load extensions")
+            _log.warning("prismq runs on its pure-Python driver: this APSW can't load extensions")
             return None
         connection.enable_load_extension(True)
         try:

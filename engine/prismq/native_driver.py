@@ -226,7 +226,8 @@ def open_handle(connection: Connection, module: ModuleType) -> Any:
     ]
     with connection.hold():
         pointer = ffi.cast("void *", connection.apsw.sqlite3_pointer())
-        handle = lib.prismq_open(pointer, ffi.new("char *[]", texts), len(texts))
+        timeout_ms = round(connection.timeout * 1000)
+        handle = lib.prismq_open(pointer, ffi.new("char *[]", texts), len(texts), timeout_ms)
     if handle == ffi.NULL:
         raise QueueDatabaseError("the native driver could not be opened: out of memory, or built for another version")
     return handle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,8 +15,10 @@ from prismq import clock, sql
 from prismq.driver import (
     FAIL_OUTCOMES,
     ID_BLOCK,
+    LONGEST_WAIT_SECONDS,
     PROMOTE_LIMIT,
     REAP_LIMIT,
+    SHORTEST_WAIT_SECONDS,
     Claim,
     DriverName,
     FailOutcome,
@@ -24,6 +27,7 @@ from prismq.driver import (
     Token,
 )
 from prismq.errors import QueueDatabaseError, from_apsw
+from prismq.housekeeping import checkpoint_inline
 from prismq.models import SchedulingStrategy, Task, claimed_task
 
 if TYPE_CHECKING:
@@ -51,6 +55,10 @@ class PythonDriver:
         self._connection = connection
         self._reserved_id = 0  # AUTOINCREMENT's counter is at least here; a hint, see sql.RESERVE_IDS
         self._last_claim_empty = False  # then look without the write lock first
+        self._waiting_since = 0.0  # at the first refusal of the lock
+        with connection.hold():
+            connection.apsw.set_wal_hook(checkpoint_inline)
+            connection.apsw.set_busy_handler(self._wait_for_turn)
 
     def enqueue(self, task: NewTask) -> int:
         return self.enqueue_many([task])[0]
@@ -59,7 +67,7 @@ class PythonDriver:
         tasks = list(tasks)
         ids: list[int] = []
         next_id = None
-        with self._transaction(len(tasks)):
+        with self._transaction():
             now = clock.to_text(clock.now())
             for kind, payload, compatibility, key_bytes, priority, max_attempts, run_after_ms in tasks:
                 key = None if key_bytes is None else key_bytes.decode()
@@ -102,12 +110,12 @@ class PythonDriver:
         return self.complete_many([token])[0]
 
     def complete_many(self, tokens: Sequence[Token]) -> list[bool]:
-        with self._transaction(len(tokens)):
+        with self._transaction():
             now = clock.to_text(clock.now())
             return [self._changes(sql.COMPLETE, *token, now) == 1 for token in tokens]
 
     def fail_many(self, failures: Sequence[Failure]) -> list[FailOutcome | None]:
-        with self._transaction(len(failures)):
+        with self._transaction():
             now = clock.epoch_ms(clock.now())
             return [
                 FAIL_OUTCOMES[
@@ -126,7 +134,7 @@ class PythonDriver:
 
     def renew_many(self, renewals: Sequence[tuple[Token, int]]) -> list[str | None]:
         ends: list[str | None] = []
-        with self._transaction(len(renewals)):
+        with self._transaction():
             now = clock.epoch_ms(clock.now())
             for token, lease_ms in renewals:
                 end = clock.to_text_ms(now + lease_ms)
@@ -135,7 +143,7 @@ class PythonDriver:
 
     def _claim_in_transaction(self, wanted: Claim) -> list[Task]:
         tasks: list[Task] = []
-        with self._transaction(wanted.limit):
+        with self._transaction():
             now = clock.epoch_ms(clock.now())  # the lease begins when the lock is ours
             at, lease_until = clock.to_text_ms(now), clock.to_text_ms(now + wanted.lease_ms)
             if self._one(sql.DUE, at):
@@ -177,26 +185,22 @@ class PythonDriver:
         finally:
             self._run(sql.COMMIT)
         if expired:
-            with self._transaction(1):
+            with self._transaction():
                 self._run(sql.REAP, at, REAP_LIMIT)
         return found
 
     @contextmanager
-    def _transaction(self, count: int) -> Iterator[None]:
-        """Alone, an operation is a transaction. Inside the caller's it joins; several items get a savepoint."""
+    def _transaction(self) -> Iterator[None]:
+        """Alone, an operation is a transaction. Inside the caller's it joins by a savepoint: whole or not at all."""
         with self._connection.hold():
-            if not self._connection.in_transaction:
-                opening, closing, undoing = [sql.BEGIN], [sql.COMMIT], [sql.ROLLBACK]
-            elif count > 1:
-                opening, closing, undoing = [sql.SAVEPOINT], [sql.RELEASE], [sql.ROLLBACK_TO, sql.RELEASE]
+            if self._connection.in_transaction:
+                opening, closing, undoing = sql.SAVEPOINT, sql.RELEASE, [sql.ROLLBACK_TO, sql.RELEASE]
             else:
-                opening, closing, undoing = [], [], []
-            for statement in opening:
-                self._run(statement)
+                opening, closing, undoing = sql.BEGIN, sql.COMMIT, [sql.ROLLBACK]
+            self._run(opening)
             try:
                 yield
-                for statement in closing:
-                    self._run(statement)
+                self._run(closing)
             except BaseException as error:
                 if self._connection.in_transaction:
                     with suppress(apsw.Error):  # the cause must not be masked
@@ -205,6 +209,18 @@ class PythonDriver:
                 elif isinstance(error, QueueDatabaseError):  # SQLite rolled back by itself: disk full, I/O error
                     self._connection.note_failure(error)
                 raise
+
+    def _wait_for_turn(self, times: int) -> bool:
+        """Stands in for SQLite's own busy handler, which soon sleeps for long while newcomers go first."""
+        now = time.monotonic()
+        if times == 0:
+            self._waiting_since = now
+        waited = now - self._waiting_since
+        if waited >= self._connection.timeout:
+            return False
+        longest = min(max(waited / 8, SHORTEST_WAIT_SECONDS), LONGEST_WAIT_SECONDS)
+        time.sleep(longest * random.uniform(0.5, 1))
+        return True
 
     def _run(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         started = time.monotonic()

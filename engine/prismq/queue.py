@@ -49,7 +49,6 @@ class TaskQueue:
         self._driver_choice = driver
         self._connection: Connection | None = None
         self._driver: Driver | None = None
-        self._claiming: Driver | None = None
         self._lottery_is_open = False
         self._housekeeper = Housekeeper(self.database)
         self.database.initialize_schema()
@@ -203,7 +202,7 @@ class TaskQueue:
     def close(self) -> None:
         """Stop the housekeeper and close the database if the queue opened it; the next use opens it again."""
         self._housekeeper.stop()
-        self._connection = self._driver = self._claiming = None
+        self._connection = self._driver = None
         self._lottery_is_open = False
         if self._owns_database:
             self.database.close()
@@ -226,6 +225,7 @@ class TaskQueue:
         if connection is not self._connection or driver is None:
             driver = self._driver = connect(connection, self._driver_choice)
             self._connection = connection
+            self._housekeeper.start()
         return driver
 
     def _claim(
@@ -239,9 +239,6 @@ class TaskQueue:
     ) -> list[Task]:
         wanted = submission.claim(worker_id, limit, types, capabilities, strategy, lease_seconds)
         driver = self._ready()
-        if driver is not self._claiming:  # the first claim on this connection
-            self._housekeeper.start()
-            self._claiming = driver
         if wanted.strategy is SchedulingStrategy.WEIGHTED_RANDOM and not self._lottery_is_open:
             lottery.open_lottery(self.database)
             self._lottery_is_open = not self.database.get_connection().in_transaction  # which may yet be undone
