@@ -1,0 +1,155 @@
+"""What runs beside the callers: checkpoints off their path, short waits for the lock, an end when the queue closes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import apsw
+import pytest
+
+from prismq import QueueBusyError, TaskQueue
+from prismq.driver import DriverName
+from prismq.housekeeping import INLINE_CHECKPOINT_PAGES, RESTART_PAGES, checkpoint
+
+OPEN = Callable[..., TaskQueue]
+FRAME_BYTES = 4096 + 24
+
+
+def wal_bytes(path: Path) -> int:
+    return path.with_name(path.name + "-wal").stat().st_size
+
+
+def enqueue_until(path: str, driver: DriverName, started: float, seconds: float) -> None:
+    with TaskQueue(path, driver=driver) as queue:
+        while time.time() < started + seconds:
+            queue.enqueue("t", {"n": 1})
+
+
+def test_commits_leave_checkpoints_to_others(queue: TaskQueue, path: Path) -> None:
+    queue.enqueue("t")
+    queue._housekeeper.stop()
+    checkpoint(queue.database)
+    before = path.stat().st_size
+    for _ in range(4):
+        queue.enqueue_many({"type": "t", "payload": {"body": "x" * 3000}} for _ in range(500))
+    assert wal_bytes(path) > 1000 * FRAME_BYTES  # SQLite's own hook would have copied them by now
+    assert path.stat().st_size == before
+
+
+def test_a_commit_helps_when_the_log_is_beyond_all_measure(queue: TaskQueue, path: Path) -> None:
+    queue.enqueue("t")
+    queue._housekeeper.stop()
+    before = path.stat().st_size
+    payload = {"body": "x" * 2_000_000}
+    while wal_bytes(path) < INLINE_CHECKPOINT_PAGES * FRAME_BYTES:
+        queue.enqueue_many([{"type": "t", "payload": payload}] * 5)
+    queue.enqueue("t")
+    assert path.stat().st_size > before + 100_000_000
+
+
+def test_a_checkpoint_begins_a_long_log_anew(queue: TaskQueue, path: Path) -> None:
+    queue.enqueue("t")
+    queue._housekeeper.stop()
+    queue.enqueue_many({"type": "t", "payload": {"body": "x" * 8000}} for _ in range(RESTART_PAGES // 2))
+    longest = wal_bytes(path)
+    assert longest > RESTART_PAGES * FRAME_BYTES
+    checkpoint(queue.database)
+    queue.enqueue("t")
+    log_pages = queue.database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
+    assert log_pages < 50
+    assert wal_bytes(path) == longest  # kept, because writing over it is cheaper than growing it again
+
+
+def test_the_log_stays_short_while_processes_write_without_pause(path: Path, driver: DriverName) -> None:
+    TaskQueue(path).close()
+    context = multiprocessing.get_context("spawn")
+    started = time.time() + 2  # when all of them should be up
+    writers = [
+        context.Process(target=enqueue_until, args=(str(path), driver, started, 3), daemon=True) for _ in range(3)
+    ]
+    for writer in writers:
+        writer.start()
+    longest = 0
+    with TaskQueue(path) as queue:
+        while any(writer.is_alive() for writer in writers):
+            longest = max(longest, wal_bytes(path))
+            time.sleep(0.02)
+        written = queue.database.execute("SELECT count(*) FROM task_queue").fetchone()[0] * 3 * FRAME_BYTES
+    assert all(writer.exitcode == 0 for writer in writers)
+    assert longest < (INLINE_CHECKPOINT_PAGES + RESTART_PAGES) * FRAME_BYTES
+    assert written < 30_000_000 or longest < written * 0.7
+
+
+def test_its_thread_ends_with_the_queue(open_queue: OPEN) -> None:
+    def housekeepers() -> int:
+        return sum(thread.name == "prismq-housekeeper" for thread in threading.enumerate())
+
+    before = housekeepers()
+    queue = open_queue()
+    queue.enqueue("t")
+    assert housekeepers() == before + 1
+    queue.close()
+    assert housekeepers() == before
+    queue.enqueue("t")  # opens again
+    assert housekeepers() == before + 1
+    queue.close()
+    assert housekeepers() == before
+
+
+def test_operations_wait_for_a_foreign_writer_and_go_on_soon_after_it(queue: TaskQueue, path: Path) -> None:
+    queue.enqueue("t")
+    foreign = apsw.Connection(str(path))
+    foreign.execute("BEGIN IMMEDIATE")
+    released = []
+
+    def release() -> None:
+        time.sleep(0.4)
+        foreign.execute("COMMIT")
+        released.append(time.monotonic())
+
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(release)
+        task = queue.claim("w")
+        waited_on = time.monotonic() - released[0]
+        waiting.result()
+    assert task is not None
+    assert waited_on < 0.25  # SQLite's own handler sleeps 100 ms at a time by then
+    foreign.close()
+
+
+def test_a_lock_held_too_long_is_busy_for_every_operation(path: Path, open_queue: OPEN) -> None:
+    queue = open_queue()
+    ids = queue.enqueue_many([{"type": "t"}] * 3)
+    done, failed = queue.claim_many("w", 2)
+    foreign = apsw.Connection(str(path))
+    foreign.execute("BEGIN IMMEDIATE")
+    operations: list[Callable[[TaskQueue], object]] = [
+        lambda one: one.enqueue("t"),
+        lambda one: one.enqueue_many([{"type": "t"}] * 2),
+        lambda one: one.claim("w"),
+        lambda one: one.complete(done),
+        lambda one: one.fail(failed, "why"),
+        lambda one: one.renew(failed, 60),
+        lambda one: one.cancel(ids[2]),
+    ]
+
+    def attempt(operation: Callable[[TaskQueue], object]) -> float:
+        with open_queue() as one:
+            started = time.monotonic()
+            with pytest.raises(QueueBusyError, match=r"after waiting \d\.\d s"):
+                operation(one)
+            return time.monotonic() - started
+
+    with ThreadPoolExecutor(len(operations)) as pool:
+        waits = list(pool.map(attempt, operations))
+    foreign.execute("ROLLBACK")
+    foreign.close()
+    assert all(4.9 < wait < 8 for wait in waits), waits
+    assert [queue.get(task_id).status for task_id in ids] == ["processing", "processing", "queued"]  # type: ignore[union-attr]
+    queue.complete_many([done, failed])
+    assert queue.claim("w") is not None
