@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter, perf_counter_ns
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -31,6 +32,7 @@ Timings = dict[str, float]
 INDEXED_PAYLOAD = {"format": "mp4", "body": "x" * 171}
 HOT_PATH = "C hot path"
 """The queue's C entry points called from C; all else of the queue's is measured through its Python API."""
+PLAIN_VFS = "C hot path, SQLite's own VFS"
 HEADER = ("operation", "prismq, p50 us", "against", "p50 us", "ratio")
 
 
@@ -86,6 +88,7 @@ def compare(folder: Path, rounds: int, operations: int, batch: int, driver: Driv
     }
     if driver != "python" and native.load() is not None:
         sides[HOT_PATH] = lambda: _hot_path(library, next(names), operations)
+        sides[PLAIN_VFS] = lambda: _hot_path_on_plain_vfs(library, next(names), operations)
     taken: dict[str, list[Timings]] = {side: [] for side in sides}
     with live_line("bare", rounds) as update:
         for number in range(rounds):
@@ -124,6 +127,9 @@ def _comparisons(taken: dict[str, list[Timings]], batch: int) -> Iterator[Compar
             yield Comparison(f"enqueue, payload {form}", against, figures(side, "enqueue"), figures(bare, "enqueue"))
         yield Comparison("claim", against, figures("prismq", "claim"), figures(bare, "claim"))
         yield Comparison("complete", against, figures("prismq", "complete"), figures(bare, "complete"))
+    for operation in ("enqueue", "claim", "complete") if HOT_PATH in taken else ():
+        ours, theirs = figures(HOT_PATH, operation), figures(PLAIN_VFS, operation)
+        yield Comparison(f"{operation}, C hot path", PLAIN_VFS, ours, theirs)
     for form in ("", ", JSON text"):
         ours, theirs = figures("enqueue_many" + form, "batch"), figures("executemany" + form, "batch")
         yield Comparison(f"enqueue_many of {batch:,}{form}, a task", "stdlib executemany, one index", ours, theirs)
@@ -158,6 +164,11 @@ def _hot_path(library: Path, path: Path, operations: int) -> Timings:
     timings = {name: float(np.median(list(queue.run(name, operations)))) for name in steps}
     queue.close()
     return timings
+
+
+def _hot_path_on_plain_vfs(library: Path, path: Path, operations: int) -> Timings:
+    with patch.object(native, "vfs", lambda: None):
+        return _hot_path(library, path, operations)
 
 
 def _bare(library: Path, path: Path, variant: Variant, operations: int) -> Timings:

@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 
 from bench.compiler import compile_library
-from prismq import QueueDatabase, native
+from prismq import TaskQueue, native
 from prismq.native_driver import open_handle
 
 HERE = Path(__file__).resolve().parent
@@ -76,11 +76,11 @@ class HotPath:
         module = native.load()
         if module is None:
             raise BareError("the native driver is not installed")
-        self._database = QueueDatabase(database)
-        self._database.initialize_schema()
+        self._queue = TaskQueue(database, driver="native")
+        assert self._queue.driver_name == "native"  # its housekeeper runs from here on, as it does for everybody
         self._library = ctypes.CDLL(str(library))
         self._module = module
-        self._handle = open_handle(self._database.get_connection(), module)
+        self._handle = open_handle(self._queue.database.get_connection(), module)
 
     def run(self, operation: str, operations: int) -> ctypes.Array[ctypes.c_double]:
         """Run "enqueue", "claim" or "complete" so many times on a new file; returns the microseconds of each."""
@@ -98,9 +98,10 @@ class HotPath:
 
     def close(self) -> None:
         """Check that every task was enqueued, claimed and completed, and close."""
-        left = self._database.execute("SELECT count(*) FROM task_queue WHERE status <> 'completed'").fetchone()[0]
+        statement = "SELECT count(*) FROM task_queue WHERE status <> 'completed'"
+        left = self._queue.database.execute(statement).fetchone()[0]
         self._module.lib.prismq_close(self._handle)
-        self._database.close()
+        self._queue.close()
         if left:
             raise BareError(f"{left} tasks were not completed")
 

@@ -30,10 +30,12 @@ def _table(identity: str = "INTEGER PRIMARY KEY", columns: str = "") -> str:
         updated_at_utc DATETIME NOT NULL DEFAULT (datetime('now')){columns})"""
 
 
+TAKE = """UPDATE task SET status = 'processing', attempts = attempts + 1, locked_by = :worker,
+    lease_until_utc = :lease, reserved_at_utc = :now, processing_started_utc = :now, updated_at_utc = :now"""
+
+
 def _claim(head: str) -> str:
-    return f"""UPDATE task SET status = 'processing', attempts = attempts + 1, locked_by = :worker,
-        lease_until_utc = :lease, reserved_at_utc = :now, processing_started_utc = :now, updated_at_utc = :now
-        WHERE id = ({head}) RETURNING *"""
+    return f"{TAKE} WHERE id = ({head}) RETURNING *"
 
 
 def _design(name: str, ddl: tuple[str, ...], head: str) -> Variant:
@@ -45,6 +47,9 @@ ENQUEUE = """INSERT INTO task (type, priority, payload, run_after_utc, created_a
 COMPLETE = """UPDATE task SET status = 'completed', finished_at_utc = :now, updated_at_utc = :now,
     lease_until_utc = NULL WHERE id = :id AND status = 'processing' AND locked_by = :worker AND attempts = 1"""
 
+STORED = """id, type, priority, payload, compatibility, status, attempts, max_attempts, run_after_utc, lease_until_utc,
+    reserved_at_utc, processing_started_utc, finished_at_utc, locked_by, error_message, idempotency_key, created_at_utc,
+    updated_at_utc"""
 AUTOINCREMENT = "INTEGER PRIMARY KEY AUTOINCREMENT"
 QUEUED = "status = 'queued'"
 READY = "status = 'queued' AND run_after_utc <= updated_at_utc"
@@ -121,5 +126,17 @@ VARIANTS = (
         "phase + type, region, format, key",
         (_table(columns=PHASED + EXTRACTED), BY_PHASE, BY_PHASE_TYPE, *PARTIAL_EXTRACTED),
         HEAD_PHASE,
+    ),
+    Variant(
+        "the same, claimed by SELECT, then UPDATE",
+        (_table(columns=PHASED + EXTRACTED), BY_PHASE, BY_PHASE_TYPE, *PARTIAL_EXTRACTED),
+        (ENQUEUE,),
+        (
+            "BEGIN IMMEDIATE",
+            f"SELECT {STORED} FROM task WHERE phase = 1 ORDER BY turn, id LIMIT 1",
+            f"{TAKE} WHERE id = :id",
+            "COMMIT",
+        ),
+        (COMPLETE,),
     ),
 )

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
-from prismq import native
+from prismq import native, settings
 from prismq.errors import UnsupportedEnvironmentError
 from prismq.models import SchedulingStrategy, Task
 
@@ -109,6 +109,8 @@ def connect(connection: Connection, choice: DriverChoice = "auto") -> Driver:
     wanted = os.environ.get(DRIVER_VARIABLE, "auto") if choice == "auto" else choice
     if wanted not in ("auto", "native", "python"):
         raise UnsupportedEnvironmentError(f"driver {wanted!r} is unknown: use 'auto', 'native' or 'python'")
+    for name, value in settings.QUEUE_PRAGMAS.items():
+        connection.execute(f"PRAGMA {name} = {value}")
     module = native.load() if wanted != "python" else None
     if module is not None:
         from prismq.native_driver import NativeDriver

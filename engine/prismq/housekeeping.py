@@ -19,15 +19,17 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-BUSY_PAUSE_SECONDS: Final = 0.05
-"""How long a housekeeper rests while others commit: at 10,000 pages a second it then finds 500 of them."""
+BUSY_PAUSE_SECONDS: Final = 0.02
+"""How long a housekeeper rests while others commit."""
 IDLE_PAUSE_SECONDS: Final = 0.25
 """How long it rests when nothing was committed meanwhile."""
 REAP_SECONDS: Final = 0.5
 """How often it looks for expired leases: one seek, without the write lock."""
 REAP_CHUNK: Final = 100
 """Leases returned in one transaction, so that no caller waits for many."""
-RESTART_PAGES: Final = 4000
+CHECKPOINT_PAGES: Final = 1000
+"""Pages in the WAL, not yet in the database, that are worth a checkpoint while writers are busy."""
+RESTART_PAGES: Final = 2000
 """A WAL this long is begun anew. Only then are writers held, while the last few pages are copied."""
 INLINE_CHECKPOINT_PAGES: Final = 32768
 """A WAL this long means that no housekeeper keeps up: the committer helps (128 MiB; also in native/prismq.c)."""
@@ -72,8 +74,7 @@ class Housekeeper:
             while not stopping.wait(pause):
                 try:
                     last, version = version, _data_version(own)
-                    if version != last:
-                        checkpoint(own)
+                    checkpoint(own, CHECKPOINT_PAGES if version != last else 1)
                     pause = IDLE_PAUSE_SECONDS if version == last else BUSY_PAUSE_SECONDS
                     if time.monotonic() >= reap_at:
                         while reap(own) == REAP_CHUNK and not stopping.is_set():
@@ -84,8 +85,11 @@ class Housekeeper:
                     pause = IDLE_PAUSE_SECONDS
 
 
-def checkpoint(database: QueueDatabase) -> None:
-    """Copy what others committed from the WAL into the database; begin the WAL anew when it has grown long."""
+def checkpoint(database: QueueDatabase, worth: int = 1) -> None:
+    """Copy what was committed from the WAL into the database if that is `worth` pages; begin a long WAL anew."""
+    _, pages, copied = database.execute("PRAGMA wal_checkpoint(NOOP)").fetchone()  # in SQLite before 3.51: PASSIVE
+    if pages - copied < worth:
+        return
     _, pages, copied = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     if pages > RESTART_PAGES and pages - copied < RESTART_PAGES:
         database.execute("PRAGMA wal_checkpoint(RESTART)")

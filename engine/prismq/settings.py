@@ -23,6 +23,14 @@ PRAGMAS: dict[str, str | int] = {
 }
 PRODUCTION_PRAGMAS = PRAGMAS
 
+# What a TaskQueue changes on its connection. With memory mapping SQLite asks the WAL index for each page it reads, also
+# for those in its cache: a claim took 1.3 times as long (bench/RESULTS.md). The limit is what a WAL shrinks to when it
+# has grown beyond it, under a reader that kept it from being reset.
+QUEUE_PRAGMAS: dict[str, str | int] = {
+    "mmap_size": 0,
+    "journal_size_limit": 67108864,  # bytes
+}
+
 BUSY_TIMEOUT_SECONDS = int(PRAGMAS["busy_timeout"]) / 1000
 
 # NORMAL survives a crash of the process and may lose the last commits in a power cut; FULL loses nothing acknowledged.
