@@ -279,3 +279,15 @@ def test_a_closed_queue_opens_again_at_its_next_use(queue: TaskQueue) -> None:
     queue.claim("w")
     queue.close()
     assert threading.active_count() <= before
+
+
+def test_queues_on_one_database_share_its_connections_driver(path: Path, driver: DriverName) -> None:
+    with QueueDatabase(path) as database:
+        queues = [TaskQueue(database, driver=driver) for _ in range(20)]
+        for queue in queues:
+            queue.enqueue("t")
+        assert len(database.get_connection().drivers) == 1
+        for queue in queues[1:]:
+            queue.close()
+        assert queues[0].claim("w") is not None
+        queues[0].close()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import apsw
 
@@ -17,6 +17,9 @@ from prismq.errors import QueueDatabaseError, QueueOperationalError, QueueProgra
 from prismq.lock import ConnectionLock
 from prismq.raw_connection import RawConnection, open_raw
 from prismq.row import Row
+
+if TYPE_CHECKING:
+    from prismq.driver import Driver
 
 __all__ = ["Connection", "Cursor", "Row"]
 
@@ -39,6 +42,7 @@ class Connection:
     ) -> None:
         self.path = Path(os.path.realpath(path))
         self._lock = ConnectionLock(str(self.path), timeout)
+        self.drivers: dict[str, Driver] = {}  # of the queues on this connection; see driver.connect
         self._closing: list[Callable[[], None]] = []
         self._pinned = False  # a transaction is open, and holds the lock once more on its own account
         self._blocks = 0  # open transaction() blocks

@@ -102,15 +102,25 @@ class Driver(Protocol):
 
 
 def connect(connection: Connection, choice: DriverChoice = "auto") -> Driver:
-    """The driver for a connection: `auto` follows the environment's PRISMQ_DRIVER, then takes the native one if built.
+    """The driver of a connection, made at the first call.
+
+    `auto` follows the environment's PRISMQ_DRIVER, then takes the native one if built.
 
     Raises UnsupportedEnvironmentError when the native driver is demanded and missing.
     """
     wanted = os.environ.get(DRIVER_VARIABLE, "auto") if choice == "auto" else choice
     if wanted not in ("auto", "native", "python"):
         raise UnsupportedEnvironmentError(f"driver {wanted!r} is unknown: use 'auto', 'native' or 'python'")
-    for name, value in settings.QUEUE_PRAGMAS.items():
-        connection.execute(f"PRAGMA {name} = {value}")
+    with connection.hold():
+        driver = connection.drivers.get(wanted)
+        if driver is None:
+            for name, value in settings.QUEUE_PRAGMAS.items():
+                connection.execute(f"PRAGMA {name} = {value}")
+            driver = connection.drivers[wanted] = _open(connection, wanted)
+        return driver
+
+
+def _open(connection: Connection, wanted: str) -> Driver:
     module = native.load() if wanted != "python" else None
     if module is not None:
         from prismq.native_driver import NativeDriver
