@@ -27,7 +27,7 @@ ffibuilder.cdef((NATIVE / "interface.h").read_text(encoding="utf-8"))
 ffibuilder.set_source(
     "prismq._native",
     '#include "prismq.h"',
-    sources=[str(NATIVE / name) for name in ("prismq.c", "wal_vfs.c", "platform_posix.c", "platform_windows.c")],
+    sources=[str(source) for source in sorted(NATIVE.glob("*.c"))],
     include_dirs=[str(NATIVE)],
     depends=[str(header) for header in sorted(NATIVE.glob("*.h"))],
     extra_compile_args=compile_args,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from prismq import TaskQueue, native
+from prismq import QueueDatabase, TaskQueue, native
 from prismq.driver import DriverName
 
 
@@ -46,3 +46,11 @@ def open_queue(path: Path, driver: DriverName) -> Iterator[Callable[..., TaskQue
 def queue(open_queue: Callable[..., TaskQueue]) -> TaskQueue:
     """An empty queue."""
     return open_queue()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[QueueDatabase]:
+    """A database with one table of its own and no queue in it."""
+    with QueueDatabase(tmp_path / "q.db") as database:
+        database.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT UNIQUE)")
+        yield database

@@ -7,9 +7,8 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,23 +17,9 @@ from prismq.database import QueueDatabase
 from prismq.errors import (
     QueueBusyError,
 )
+from tests.one_table import add, names
 
 SPAWN = multiprocessing.get_context("spawn")
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[QueueDatabase]:
-    with QueueDatabase(tmp_path / "q.db") as database:
-        database.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT UNIQUE)")
-        yield database
-
-
-def add(database: QueueDatabase, name: str) -> None:
-    database.execute("INSERT INTO t (name) VALUES (?)", (name,))
-
-
-def names(database: QueueDatabase) -> list[str]:
-    return [row["name"] for row in database.execute("SELECT name FROM t ORDER BY id")]
 
 
 def in_process(target: Callable[..., None], *arguments: Any) -> None:

@@ -6,10 +6,6 @@ from __future__ import annotations
 
 import multiprocessing
 import sqlite3
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,28 +15,9 @@ from prismq.errors import (
     QueueDatabaseError,
     QueueProgrammingError,
 )
+from tests.one_table import add, in_thread, names
 
 SPAWN = multiprocessing.get_context("spawn")
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[QueueDatabase]:
-    with QueueDatabase(tmp_path / "q.db") as database:
-        database.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT UNIQUE)")
-        yield database
-
-
-def add(database: QueueDatabase, name: str) -> None:
-    database.execute("INSERT INTO t (name) VALUES (?)", (name,))
-
-
-def names(database: QueueDatabase) -> list[str]:
-    return [row["name"] for row in database.execute("SELECT name FROM t ORDER BY id")]
-
-
-def in_thread(work: Callable[[], Any]) -> Any:
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(work).result(timeout=30)
 
 
 def test_a_transaction_commits_at_its_end(database):

@@ -1,0 +1,95 @@
+/* What the files of the module share: a handle, and how its statements and transactions are run.
+ *
+ * Each function that can fail returns SQLITE_OK or SQLite's code, which is then recorded in the handle's result.
+ */
+#ifndef PRISMQ_HANDLE_H
+#define PRISMQ_HANDLE_H
+
+#include <stddef.h>
+
+#include "prismq.h"
+#include "sqlite_api.h"
+
+enum {
+  TIME_BYTES = 23 /* "YYYY-MM-DD HH:MM:SS.mmm" */
+};
+
+typedef struct {
+  const char *bytes; /* NULL for SQL NULL */
+  int64_t length;
+} text;
+
+typedef struct {
+  text type, payload, compatibility, key;
+  int64_t priority, max_attempts, run_after_ms;
+} new_task;
+
+typedef struct {
+  text worker, types, capabilities;
+  int64_t strategy, limit, lease_ms;
+} claim;
+
+typedef struct {
+  int64_t id;
+  text worker;
+  int64_t attempt;
+} token;
+
+struct prismq_handle {
+  sqlite3 *database;
+  sqlite3_stmt *statements[SQL_STATEMENTS];
+  char *sql[SQL_STATEMENTS];
+  int64_t reserved_id;  /* AUTOINCREMENT's counter is at least here; a hint, see SQL_RESERVE_IDS */
+  int last_claim_empty; /* then look without the write lock first */
+  int64_t busy_timeout_ms;
+  int64_t waiting_since_ms; /* steady clock, at the first refusal of the lock */
+  uint32_t jitter;
+  int64_t numbers_capacity;
+  int64_t text_capacity;
+  prismq_result result;
+};
+
+/* -- results: handle.c */
+
+int fail_with(prismq_handle *handle, int code, const char *message);
+int fail_from_sqlite(prismq_handle *handle);
+void clear_result(prismq_handle *handle);
+int put_number(prismq_handle *handle, int64_t number);
+int put_text(prismq_handle *handle, const void *bytes, int64_t length);
+void set_now(prismq_handle *handle);
+
+/* -- time: time_text.c */
+
+int64_t in_range(int64_t ms);
+int64_t later(int64_t ms, int64_t by);
+void format_time(int64_t any_ms, char into[TIME_BYTES + 1]);
+
+/* -- statements: handle.c */
+
+sqlite3_stmt *prepared(prismq_handle *handle, int which);
+int bind_number(sqlite3_stmt *statement, int index, int64_t number);
+int bind_text(sqlite3_stmt *statement, int index, text value);
+text at_text(const char *time);
+int first_step(prismq_handle *handle, sqlite3_stmt *statement);
+int finish(prismq_handle *handle, sqlite3_stmt *statement);
+int run_statement(prismq_handle *handle, int which);
+int bound(prismq_handle *handle, int code);
+int has_row(prismq_handle *handle, int which, int with_time);
+
+/* -- transactions: handle.c */
+
+typedef enum { OWN, JOINED } scope;
+
+int begin_scope(prismq_handle *handle, scope *opened);
+int end_scope(prismq_handle *handle, scope opened, int code);
+
+/* -- operations, inside a transaction but for claims, which may need two */
+
+int enqueue_one(prismq_handle *handle, const new_task *task, int64_t *next_id);
+int enqueue_block(prismq_handle *handle, const new_task *tasks, int64_t *next_id);
+int claim_tasks(prismq_handle *handle, const claim *wanted);
+int complete_one(prismq_handle *handle, const token *held);
+int fail_one(prismq_handle *handle, const token *held, text error, int64_t retry, int64_t delay_ms);
+int renew_one(prismq_handle *handle, const token *held, int64_t lease_ms);
+
+#endif
