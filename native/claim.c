@@ -4,15 +4,14 @@
 
 enum {
   PROMOTE_LIMIT = 64, /* due tasks that one claim lets in, so that no claim pays for a flood */
-  REAP_LIMIT = 64,    /* expired leases that one idle claim returns */
   SHORT_TIME_BYTES = 19 /* as SQLite's datetime() writes it, without milliseconds */
 };
 
-static int act_on_time(prismq_handle *handle, int which, int limit) {
-  sqlite3_stmt *statement = prepared(handle, which);
+static int promote(prismq_handle *handle) {
+  sqlite3_stmt *statement = prepared(handle, SQL_PROMOTE);
   if (statement == NULL) return handle->result.code;
   int code = bind_text(statement, 1, at_text(handle->result.at));
-  if (code == SQLITE_OK) code = bind_number(statement, 2, limit);
+  if (code == SQLITE_OK) code = bind_number(statement, 2, PROMOTE_LIMIT);
   return bound(handle, code) == SQLITE_OK ? finish(handle, statement) : handle->result.code;
 }
 
@@ -95,7 +94,7 @@ static int claim_heads(prismq_handle *handle, const claim *wanted) {
       put_text(handle, handle->result.lease_until, TIME_BYTES) != SQLITE_OK)
     return handle->result.code;
   int due = has_row(handle, SQL_DUE, 1);
-  if (due == SQLITE_ROW && act_on_time(handle, SQL_PROMOTE, PROMOTE_LIMIT) != SQLITE_OK) return handle->result.code;
+  if (due == SQLITE_ROW && promote(handle) != SQLITE_OK) return handle->result.code;
   if (due != SQLITE_ROW && due != SQLITE_DONE) return due;
   sqlite3_stmt *head = head_statement(handle, wanted);
   if (head == NULL) return handle->result.code;
@@ -121,7 +120,7 @@ static int claim_heads(prismq_handle *handle, const claim *wanted) {
 }
 
 /* Is there anything for this claim? Asked in a read transaction, so that idle workers don't take turns with writers.
- * Expired leases come back here: nobody waits for a worker that has nothing to do. */
+ * Leases that ran out are only reported: bringing them back, and saying so in the log, is the caller's. */
 static int look(prismq_handle *handle, const claim *wanted, int *found) {
   int code = run_statement(handle, SQL_BEGIN_READ);
   if (code != SQLITE_OK) return code;
@@ -132,13 +131,9 @@ static int look(prismq_handle *handle, const claim *wanted, int *found) {
   if (head != NULL && (ready == SQLITE_ROW || ready == SQLITE_DONE)) sqlite3_reset(head);
   code = end_scope(handle, OWN, handle->result.code);
   if (code != SQLITE_OK) return code;
-  *found = expired == SQLITE_ROW || due == SQLITE_ROW || ready == SQLITE_ROW;
-  if (expired == SQLITE_ROW) {
-    scope opened;
-    code = begin_scope(handle, &opened);
-    if (code == SQLITE_OK) code = end_scope(handle, opened, act_on_time(handle, SQL_REAP, REAP_LIMIT));
-  }
-  return code;
+  handle->result.expired = expired == SQLITE_ROW;
+  *found = due == SQLITE_ROW || ready == SQLITE_ROW;
+  return SQLITE_OK;
 }
 
 static int claim_in_transaction(prismq_handle *handle, const claim *wanted) {
@@ -157,7 +152,7 @@ int claim_tasks(prismq_handle *handle, const claim *wanted) {
   }
   int found = 0;
   int code = look(handle, wanted, &found);
-  if (code == SQLITE_OK && found) code = claim_in_transaction(handle, wanted);
+  if (code == SQLITE_OK && found && !handle->result.expired) code = claim_in_transaction(handle, wanted);
   handle->last_claim_empty = handle->result.numbers_count == 0;
   return code;
 }

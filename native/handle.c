@@ -61,6 +61,7 @@ int put_text(prismq_handle *handle, const void *bytes, int64_t length) {
 
 void clear_result(prismq_handle *handle) {
   handle->result.code = SQLITE_OK;
+  handle->result.expired = 0;
   handle->result.waited_ms = 0;
   handle->result.numbers_count = 0;
   handle->result.text_bytes = 0;

@@ -17,7 +17,6 @@ typedef enum {
   SQL_DUE,
   SQL_PROMOTE,
   SQL_EXPIRED,
-  SQL_REAP,
   SQL_CONSTRAINED,
   SQL_HEAD,
   SQL_CLAIM_PRIORITY,
@@ -70,6 +69,7 @@ typedef struct {
  * On failure `code` is SQLite's extended code. */
 typedef struct {
   int code;
+  int expired; /* CLAIM: nothing was claimed yet, leases that ran out are to be brought back first */
   int64_t waited_ms;
   int64_t at_ms;
   int64_t numbers_count;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,3 +56,22 @@ def database(tmp_path: Path) -> Iterator[QueueDatabase]:
     with QueueDatabase(tmp_path / "q.db") as database:
         database.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT UNIQUE)")
         yield database
+
+
+@pytest.fixture
+def another_program(path: Path) -> Callable[..., None]:
+    """Runs a statement on the test's file with the standard library's sqlite3, as a script of somebody else's would.
+
+    In a process of its own: two copies of SQLite in one process don't see each other's locks.
+    """
+    script = (
+        "import sqlite3, sys; "
+        "connection = sqlite3.connect(sys.argv[1], isolation_level=None); "
+        "connection.execute(sys.argv[2], sys.argv[3:]); connection.close()"
+    )
+
+    def run(statement: str, *parameters: object) -> None:
+        arguments = [str(path), statement, *map(str, parameters)]
+        subprocess.run([sys.executable, "-c", script, *arguments], check=True, timeout=60)
+
+    return run

@@ -13,7 +13,7 @@ from typing import Any
 import apsw
 import pytest
 
-from prismq import InvalidTaskError, QueueDatabase, SchedulingStrategy, Task, TaskQueue
+from prismq import InvalidTaskError, QueueDatabase, SchedulingStrategy, Task, TaskQueue, UnsupportedEnvironmentError
 
 OPEN = Callable[..., TaskQueue]
 STRATEGIES = [strategy.value for strategy in SchedulingStrategy]
@@ -566,3 +566,18 @@ def test_a_time_that_nobody_can_read_does_not_lose_the_claim(queue: TaskQueue) -
     claimed = queue.claim_many("w", 5)
     assert [task.created_at_utc for task in claimed] == [None, None]
     queue.complete_many(claimed)
+
+
+def test_an_unknown_driver_is_refused_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnsupportedEnvironmentError, match="'bogus' is unknown"):
+        TaskQueue(path, driver="bogus")  # type: ignore[arg-type]
+    monkeypatch.setenv("PRISMQ_DRIVER", "foo")
+    with pytest.raises(UnsupportedEnvironmentError, match="'foo' is unknown"):
+        TaskQueue(path)
+
+
+@pytest.mark.parametrize("task_id", [2**63, -(2**70), True, "1", None])
+def test_an_id_that_cannot_be_one_is_refused(queue: TaskQueue, task_id: Any) -> None:
+    for operation in (queue.get, queue.cancel, queue.requeue):
+        with pytest.raises(InvalidTaskError, match="task_id is"):
+            operation(task_id)

@@ -243,10 +243,10 @@ def test_an_id_chosen_by_plain_sql_is_passed_by_the_next(queue: TaskQueue) -> No
 # Rows from plain SQL
 
 
-def test_a_row_from_plain_sql_is_a_task_like_any_other(queue: TaskQueue, path: Path) -> None:
-    with sqlite3.connect(path) as plain:  # the standard library's, as anybody's script would
-        plain.execute(RAW_INSERT, ("video", '{"format": "mp4"}', 50))
-    plain.close()
+def test_a_row_from_another_program_is_a_task_like_any_other(
+    queue: TaskQueue, another_program: Callable[..., None]
+) -> None:
+    another_program(RAW_INSERT, "video", '{"format": "mp4"}', 50)
     row = queue.database.execute("SELECT * FROM task_queue").fetchone()
     task = Task.from_dict(dict(row))
     assert (task.type, task.priority, task.status, task.attempts) == ("video", 50, "queued", 0)

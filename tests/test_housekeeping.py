@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import multiprocessing
 import threading
 import time
@@ -14,7 +16,7 @@ import pytest
 
 from prismq import QueueBusyError, TaskQueue
 from prismq.driver import DriverName
-from prismq.housekeeping import INLINE_CHECKPOINT_PAGES, RESTART_PAGES, checkpoint
+from prismq.housekeeping import INLINE_CHECKPOINT_PAGES, RESTART_PAGES, Checkpointer
 
 OPEN = Callable[..., TaskQueue]
 FRAME_BYTES = 4096 + 24
@@ -33,7 +35,7 @@ def enqueue_until(path: str, driver: DriverName, started: float, seconds: float)
 def test_commits_leave_checkpoints_to_others(queue: TaskQueue, path: Path) -> None:
     queue.enqueue("t")
     queue._housekeeper.stop()
-    checkpoint(queue.database)
+    Checkpointer(queue.database).checkpoint()
     before = path.stat().st_size
     for _ in range(4):
         queue.enqueue_many({"type": "t", "payload": {"body": "x" * 3000}} for _ in range(500))
@@ -58,7 +60,7 @@ def test_a_checkpoint_begins_a_long_log_anew(queue: TaskQueue, path: Path) -> No
     queue.enqueue_many({"type": "t", "payload": {"body": "x" * 8000}} for _ in range(RESTART_PAGES // 2))
     longest = wal_bytes(path)
     assert longest > RESTART_PAGES * FRAME_BYTES
-    checkpoint(queue.database)
+    Checkpointer(queue.database).checkpoint()
     queue.enqueue("t")
     log_pages = queue.database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
     assert log_pages < 50
@@ -85,10 +87,75 @@ def test_the_log_stays_short_while_processes_write_without_pause(path: Path, dri
     assert written < 30_000_000 or longest < written * 0.7
 
 
-def test_its_thread_ends_with_the_queue(open_queue: OPEN) -> None:
-    def housekeepers() -> int:
-        return sum(thread.name == "prismq-housekeeper" for thread in threading.enumerate())
+def housekeepers() -> int:
+    return sum(thread.name == "prismq-housekeeper" for thread in threading.enumerate())
 
+
+def test_a_reader_that_stays_holds_nobody_up(queue: TaskQueue, path: Path) -> None:
+    queue.enqueue("t")
+    reader = apsw.Connection(str(path))
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM task_queue").fetchall()
+    batch = [{"type": "t", "payload": {"body": "x" * 20_000}}] * 100
+    waits = []
+    ends = time.monotonic() + 3
+    while time.monotonic() < ends:
+        started = time.monotonic()
+        queue.enqueue_many(batch)
+        waits.append(time.monotonic() - started)
+        time.sleep(0.01)
+    assert wal_bytes(path) > 2 * RESTART_PAGES * FRAME_BYTES  # restarts were wanted
+    assert max(waits) < 1
+    reader.execute("COMMIT")
+    reader.close()
+    deadline = time.monotonic() + 30
+    pages = 10 * RESTART_PAGES
+    while pages > RESTART_PAGES:  # and come about once nobody is in the way
+        assert time.monotonic() < deadline
+        queue.enqueue("t")
+        time.sleep(0.1)
+        pages = queue.database.execute("PRAGMA wal_checkpoint(NOOP)").fetchone()[1]
+
+
+def test_its_thread_ends_with_a_queue_that_nobody_closed(path: Path, driver: DriverName) -> None:
+    before = housekeepers()
+    queue = TaskQueue(path, driver=driver)
+    queue.enqueue("t")
+    assert housekeepers() == before + 1
+    database = queue.database
+    del queue
+    gc.collect()
+    deadline = time.monotonic() + 30
+    while housekeepers() > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    database.close()
+
+
+def test_leases_brought_back_are_in_the_log(queue: TaskQueue, caplog: pytest.LogCaptureFixture) -> None:
+    ids = queue.enqueue_many([{"type": "t"}, {"type": "t", "max_attempts": 1}])
+    assert len(queue.claim_many("lost", 2, lease_seconds=0.05)) == 2
+    queue._housekeeper.stop()  # only the idle claim is left to see it
+    time.sleep(0.1)
+    with caplog.at_level(logging.WARNING, "prismq"):
+        task = queue.claim("w")
+    assert task is not None
+    assert task.id == ids[0]
+    messages = sorted(record.getMessage() for record in caplog.records)
+    assert messages[0].startswith(f"task {ids[0]} is queued: Lease expired: worker lost did not finish attempt 1 by 2")
+    assert messages[1].startswith(f"task {ids[1]} is dead_letter: Lease expired")
+
+
+def test_a_lease_without_an_end_has_ended(queue: TaskQueue) -> None:
+    task_id = queue.enqueue("t")
+    queue.database.execute("UPDATE task_queue SET status = 'processing', locked_by = 'x', attempts = 1")
+    task = queue.claim("w")
+    assert task is not None
+    assert (task.id, task.attempts) == (task_id, 2)
+    assert "a time that is not known" in str(task.error_message)
+
+
+def test_its_thread_ends_with_the_queue(open_queue: OPEN) -> None:
     before = housekeepers()
     queue = open_queue()
     queue.enqueue("t")

@@ -198,10 +198,10 @@ def test_a_backlog_from_before_the_first_draw_takes_part(queue: TaskQueue, drive
     assert late not in {task.id for task in rest}
 
 
-def test_every_way_for_a_task_to_become_ready_leads_into_the_lottery(lot: TaskQueue, path: Path) -> None:
-    with sqlite3.connect(path) as plain:  # the standard library's, as anybody's script would
-        plain.execute("INSERT INTO task_queue (type, payload, priority) VALUES ('raw', '{}', 1)")
-    plain.close()
+def test_every_way_for_a_task_to_become_ready_leads_into_the_lottery(
+    lot: TaskQueue, another_program: Callable[..., None]
+) -> None:
+    another_program("INSERT INTO task_queue (type, payload, priority) VALUES ('raw', '{}', 1)")
     raw = lot.database.execute("SELECT max(id) FROM task_queue").fetchone()[0]
     assert draw(lot) == raw
 

@@ -624,3 +624,21 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path, open_q
     with pytest.raises(sqlite3.DatabaseError):
         open_queue()
     assert path.read_text().startswith("this is a letter")
+
+
+@pytest.mark.parametrize("version", [1, 7])
+def test_a_file_whose_user_version_is_somebody_elses_is_refused(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "application.db"
+    with QueueDatabase(path) as database:
+        database.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY)")
+        database.execute(f"PRAGMA user_version = {version}")
+        with pytest.raises(QueueSchemaError, match="another application"):
+            database.initialize_schema()
+        assert database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 1
+
+
+def test_an_applications_file_that_numbers_nothing_may_hold_the_queue_too(tmp_path: Path) -> None:
+    with QueueDatabase(tmp_path / "application.db") as database:
+        database.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY)")
+        database.initialize_schema()
+        assert database.execute("PRAGMA user_version").fetchone()[0] == 1

@@ -111,7 +111,7 @@ def test_a_failed_task_is_queued_again_for_anybody_with_its_error(queue: TaskQue
     task = claimed(queue, "worker-1")
     assert queue.fail(task, ValueError("broken ü"), delay_seconds=0) == "queued"
     now = stored(queue, task)
-    assert (now.status, now.error_message, now.attempts) == ("queued", "broken ü", 1)
+    assert (now.status, now.error_message, now.attempts) == ("queued", "ValueError: broken ü", 1)
     assert (now.locked_by, now.lease_until_utc, now.finished_at_utc) == (None, None, None)
     assert (now.reserved_at_utc, now.processing_started_utc) == (None, None)
     assert now.run_after_utc == now.updated_at_utc
@@ -151,7 +151,7 @@ def test_without_retry_a_task_has_failed_at_once(queue: TaskQueue) -> None:
         ("nul \0 inside", "nul \ufffd inside"),
         ("half \ud800", "half ?"),
         (None, "None"),
-        (KeyError("k"), "'k'"),
+        (KeyError("k"), "KeyError: 'k'"),
     ],
 )
 def test_any_error_can_be_recorded(queue: TaskQueue, error: object, stored_as: str) -> None:

@@ -1,13 +1,18 @@
 """A durable task queue in one SQLite file, for many processes on one machine."""
 
-import logging
-
 from prismq.database import QueueDatabase
 from prismq.errors import (
     InvalidTaskError,
     LeaseLostError,
     QueueBusyError,
     QueueDatabaseError,
+    QueueDataError,
+    QueueFileError,
+    QueueIntegrityError,
+    QueueInterfaceError,
+    QueueInternalError,
+    QueueOperationalError,
+    QueueProgrammingError,
     QueueSchemaError,
     UnsupportedEnvironmentError,
 )
@@ -26,8 +31,15 @@ __all__ = [
     "InvalidTaskError",
     "LeaseLostError",
     "QueueBusyError",
+    "QueueDataError",
     "QueueDatabase",
     "QueueDatabaseError",
+    "QueueFileError",
+    "QueueIntegrityError",
+    "QueueInterfaceError",
+    "QueueInternalError",
+    "QueueOperationalError",
+    "QueueProgrammingError",
     "QueueSchemaError",
     "RetryConfig",
     "SchedulingStrategy",
@@ -38,5 +50,3 @@ __all__ = [
     "Worker",
     "get_default_db_path",
 ]
-
-logging.getLogger(__name__).addHandler(logging.NullHandler())

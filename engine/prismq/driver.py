@@ -25,8 +25,6 @@ ID_BLOCK: Final = 1024
 """Ids reserved at a time in AUTOINCREMENT's counter."""
 PROMOTE_LIMIT: Final = 64
 """Due tasks that one claim lets in, so that no claim pays for a flood."""
-REAP_LIMIT: Final = 64
-"""Expired leases that one idle claim returns to the queue."""
 
 
 SHORTEST_WAIT_SECONDS: Final = 0.0001
@@ -101,6 +99,14 @@ class Driver(Protocol):
         """Each task's new lease end, the given ms from now."""
 
 
+def check_choice(choice: str) -> str:
+    """The driver asked for here or in the environment; UnsupportedEnvironmentError when there is none of that name."""
+    wanted = os.environ.get(DRIVER_VARIABLE, "auto") if choice == "auto" else choice
+    if wanted not in ("auto", "native", "python"):
+        raise UnsupportedEnvironmentError(f"driver {wanted!r} is unknown: use 'auto', 'native' or 'python'")
+    return wanted
+
+
 def connect(connection: Connection, choice: DriverChoice = "auto") -> Driver:
     """The driver of a connection, made at the first call.
 
@@ -108,9 +114,7 @@ def connect(connection: Connection, choice: DriverChoice = "auto") -> Driver:
 
     Raises UnsupportedEnvironmentError when the native driver is demanded and missing.
     """
-    wanted = os.environ.get(DRIVER_VARIABLE, "auto") if choice == "auto" else choice
-    if wanted not in ("auto", "native", "python"):
-        raise UnsupportedEnvironmentError(f"driver {wanted!r} is unknown: use 'auto', 'native' or 'python'")
+    wanted = check_choice(choice)
     with connection.hold():
         driver = connection.drivers.get(wanted)
         if driver is None:

@@ -7,15 +7,18 @@ import os
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import apsw
 
-from prismq import clock, sql
+from prismq import clock, settings, sql
 from prismq.errors import QueueDatabaseError
 
 if TYPE_CHECKING:
+    from prismq.connection import Connection
     from prismq.database import QueueDatabase
+    from prismq.settings import Durability
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +26,8 @@ BUSY_PAUSE_SECONDS: Final = 0.02
 """How long a housekeeper rests while others commit."""
 IDLE_PAUSE_SECONDS: Final = 0.25
 """How long it rests when nothing was committed meanwhile."""
+FAILED_PAUSE_SECONDS: Final = 30.0
+"""How long it rests at most after failures in a row."""
 REAP_SECONDS: Final = 0.5
 """How often it looks for expired leases: one seek, without the write lock."""
 REAP_CHUNK: Final = 100
@@ -31,6 +36,10 @@ CHECKPOINT_PAGES: Final = 1000
 """Pages in the WAL, not yet in the database, that are worth a checkpoint while writers are busy."""
 RESTART_PAGES: Final = 2000
 """A WAL this long is begun anew. Only then are writers held, while the last few pages are copied."""
+RESTART_WAIT_MS: Final = 50
+"""How long that waits for its turn to write and then, with writers held, for readers; then it is tried again later."""
+RESTART_PAUSE_SECONDS: Final = 2.0
+"""How long at most until then: twice as long after each try in vain."""
 INLINE_CHECKPOINT_PAGES: Final = 32768
 """A WAL this long means that no housekeeper keeps up: the committer helps (128 MiB; also in native/prismq.c)."""
 
@@ -49,15 +58,22 @@ class Housekeeper:
         """Start the thread unless it runs already, in this process."""
         if self._thread is not None and self._pid == os.getpid():
             return
+        if self._pid != os.getpid():  # forked: the parent's lock may be held for ever here
+            self._pid, self._thread, self._starting = os.getpid(), None, threading.Lock()
         with self._starting:
-            if self._thread is not None and self._pid == os.getpid():
-                return
-            self._stopping = threading.Event()
-            self._pid = os.getpid()
-            self._thread = threading.Thread(
-                target=self._run, args=(self._stopping,), name="prismq-housekeeper", daemon=True
-            )
-            self._thread.start()
+            if self._thread is None:
+                self._stopping = threading.Event()
+                self._thread = threading.Thread(
+                    target=_keep_house,
+                    args=(self._database.db_path, self._database.durability, self._stopping),
+                    name="prismq-housekeeper",
+                    daemon=True,
+                )
+                self._thread.start()
+
+    def abandon(self) -> None:
+        """Tell the thread to stop, without waiting for it."""
+        self._stopping.set()
 
     def stop(self) -> None:
         """Stop the thread and wait for it; the next `start` begins anew."""
@@ -66,33 +82,57 @@ class Housekeeper:
             self._stopping.set()
             thread.join()
 
-    def _run(self, stopping: threading.Event) -> None:
-        from prismq.database import QueueDatabase
 
-        with QueueDatabase(self._database.db_path, durability=self._database.durability) as own:
-            version, pause, reap_at = -1, BUSY_PAUSE_SECONDS, 0.0
-            while not stopping.wait(pause):
-                try:
-                    last, version = version, _data_version(own)
-                    checkpoint(own, CHECKPOINT_PAGES if version != last else 1)
-                    pause = IDLE_PAUSE_SECONDS if version == last else BUSY_PAUSE_SECONDS
-                    if time.monotonic() >= reap_at:
-                        while reap(own) == REAP_CHUNK and not stopping.is_set():
-                            time.sleep(0)  # let the writers that waited go first
-                        reap_at = time.monotonic() + REAP_SECONDS
-                except QueueDatabaseError:
-                    _log.exception("housekeeping failed; trying again in %s s", IDLE_PAUSE_SECONDS)
-                    pause = IDLE_PAUSE_SECONDS
+def _keep_house(path: Path, durability: Durability, stopping: threading.Event) -> None:
+    from prismq.database import QueueDatabase
+
+    with QueueDatabase(path, durability=durability) as database:
+        checkpointer = Checkpointer(database)
+        version, pause, reap_at = -1, BUSY_PAUSE_SECONDS, 0.0
+        while not stopping.wait(pause):
+            try:
+                last, version = version, _data_version(database)
+                checkpointer.checkpoint(CHECKPOINT_PAGES if version != last else 1)
+                if time.monotonic() >= reap_at:
+                    while reap(database.get_connection()) == REAP_CHUNK and not stopping.is_set():
+                        time.sleep(0)  # let the writers that waited go first
+                    reap_at = time.monotonic() + REAP_SECONDS
+                pause = IDLE_PAUSE_SECONDS if version == last else BUSY_PAUSE_SECONDS
+            except QueueDatabaseError as error:
+                pause = min(max(2 * pause, 1.0), FAILED_PAUSE_SECONDS)
+                _log.error("housekeeping of %s failed, trying again in %.0f s: %s", path, pause, error)
 
 
-def checkpoint(database: QueueDatabase, worth: int = 1) -> None:
-    """Copy what was committed from the WAL into the database if that is `worth` pages; begin a long WAL anew."""
-    _, pages, copied = database.execute("PRAGMA wal_checkpoint(NOOP)").fetchone()  # in SQLite before 3.51: PASSIVE
-    if pages - copied < worth:
-        return
-    _, pages, copied = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    if pages > RESTART_PAGES and pages - copied < RESTART_PAGES:
-        database.execute("PRAGMA wal_checkpoint(RESTART)")
+class Checkpointer:
+    """Copies committed pages into the database, and begins the WAL anew where no reader stands in the way."""
+
+    def __init__(self, database: QueueDatabase) -> None:
+        self._database = database
+        self._restart_at = 0.0  # monotonic; later after a reader was in the way
+        self._restart_pause = BUSY_PAUSE_SECONDS
+
+    def checkpoint(self, worth: int = 1) -> None:
+        """Copy what was committed if that is `worth` pages; restart a long WAL."""
+        pages, copied = self._run("NOOP")[1:]  # in SQLite before 3.51: PASSIVE
+        if pages - copied >= worth:
+            pages, copied = self._run("PASSIVE")[1:]
+        if pages > RESTART_PAGES and pages - copied < RESTART_PAGES and time.monotonic() >= self._restart_at:
+            self._restart()
+
+    def _restart(self) -> None:
+        # RESTART holds the writers while it waits for readers, so it must not wait for one that stays.
+        self._database.execute(f"PRAGMA busy_timeout = {RESTART_WAIT_MS}")
+        try:
+            blocked = self._run("RESTART")[0]
+        finally:
+            self._database.execute(f"PRAGMA busy_timeout = {settings.PRAGMAS['busy_timeout']}")
+        self._restart_pause = min(2 * self._restart_pause, RESTART_PAUSE_SECONDS) if blocked else BUSY_PAUSE_SECONDS
+        self._restart_at = time.monotonic() + self._restart_pause
+
+    def _run(self, mode: str) -> tuple[int, int, int]:
+        """Whether somebody was in the way, the pages in the WAL, and how many of them are in the database."""
+        blocked, pages, copied = self._database.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        return blocked, pages, copied
 
 
 def checkpoint_inline(connection: apsw.Connection, name: str, pages: int) -> int:
@@ -108,12 +148,12 @@ def _data_version(database: QueueDatabase) -> int:
     return int(database.execute("PRAGMA data_version").fetchone()[0])
 
 
-def reap(database: QueueDatabase) -> int:
+def reap(connection: Connection) -> int:
     """Return up to REAP_CHUNK expired leases: queued again, or dead_letter when no attempt is left. How many."""
     now = clock.to_text(clock.now())
-    if database.execute(sql.EXPIRED, (now,)).fetchone() is None:
+    if connection.execute(sql.EXPIRED, (now,)).fetchone() is None:
         return 0
-    returned = database.execute(sql.REAP, (now, REAP_CHUNK)).fetchall()
+    returned = connection.execute(sql.REAP, (now, REAP_CHUNK)).fetchall()
     for task_id, status, error in returned:
         _log.warning("task %s is %s: %s", task_id, status, error, extra={"task_id": task_id, "status": status})
     return len(returned)

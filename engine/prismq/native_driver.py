@@ -11,6 +11,7 @@ from prismq import clock, sql
 from prismq.clock import from_stored
 from prismq.driver import FAIL_OUTCOMES, Claim, DriverName, FailOutcome, Failure, NewTask, Token
 from prismq.errors import QueueDatabaseError, QueueProgrammingError, from_code
+from prismq.housekeeping import reap
 from prismq.models import SchedulingStrategy, Task, claimed_task
 
 if TYPE_CHECKING:
@@ -82,6 +83,13 @@ class NativeDriver:
         return self._execute(self._lib.OP_ENQUEUE, count, numbers, texts)
 
     def claim(self, wanted: Claim) -> list[Task]:
+        tasks = self._claim(wanted)
+        while self._result.expired:
+            reap(self._connection)
+            tasks = self._claim(wanted)
+        return tasks
+
+    def _claim(self, wanted: Claim) -> list[Task]:
         worker, types, capabilities, strategy, limit, lease_ms = wanted
         worker_bytes = worker.encode()
         with self._hold():

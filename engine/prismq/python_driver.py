@@ -17,7 +17,6 @@ from prismq.driver import (
     ID_BLOCK,
     LONGEST_WAIT_SECONDS,
     PROMOTE_LIMIT,
-    REAP_LIMIT,
     SHORTEST_WAIT_SECONDS,
     Claim,
     DriverName,
@@ -27,7 +26,7 @@ from prismq.driver import (
     Token,
 )
 from prismq.errors import QueueDatabaseError, from_apsw
-from prismq.housekeeping import checkpoint_inline
+from prismq.housekeeping import checkpoint_inline, reap
 from prismq.models import SchedulingStrategy, Task, claimed_task
 
 if TYPE_CHECKING:
@@ -185,8 +184,8 @@ class PythonDriver:
         finally:
             self._run(sql.COMMIT)
         if expired:
-            with self._transaction():
-                self._run(sql.REAP, at, REAP_LIMIT)
+            reap(self._connection)
+            return True
         return found
 
     @contextmanager

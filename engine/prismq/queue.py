@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
@@ -11,7 +12,7 @@ from typing import Any, Self
 from prismq import clock, lottery, sql, submission
 from prismq.connection import Connection
 from prismq.database import QueueDatabase
-from prismq.driver import Driver, DriverChoice, DriverName, FailOutcome, Failure, Token, connect
+from prismq.driver import Driver, DriverChoice, DriverName, FailOutcome, Failure, Token, check_choice, connect
 from prismq.errors import InvalidTaskError, LeaseLostError
 from prismq.housekeeping import Housekeeper
 from prismq.models import SchedulingStrategy, Task
@@ -50,7 +51,9 @@ class TaskQueue:
         self._connection: Connection | None = None
         self._driver: Driver | None = None
         self._lottery_is_open = False
+        check_choice(driver)
         self._housekeeper = Housekeeper(self.database)
+        weakref.finalize(self, self._housekeeper.abandon)
         self.database.initialize_schema()
 
     @property
@@ -272,4 +275,6 @@ def _settled(task: Task, status: str) -> None:
 def _id(task_id: object) -> int:
     if isinstance(task_id, bool) or not isinstance(task_id, int):
         raise InvalidTaskError(f"task_id is {task_id!r:.100}; it must be the number that enqueue() returned")
+    if not -(2**63) <= task_id < 2**63:
+        raise InvalidTaskError(f"task_id is {task_id}; ids have at most 64 bits")
     return task_id

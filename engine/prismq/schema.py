@@ -33,7 +33,7 @@ PHASE: Final = """INTEGER GENERATED ALWAYS AS (CASE status
 TURN: Final = """GENERATED ALWAYS AS (CASE status
     WHEN 'queued' THEN CASE WHEN run_after_utc > updated_at_utc
       THEN coalesce(strftime('%Y-%m-%d %H:%M:%f', run_after_utc), updated_at_utc) ELSE priority END
-    WHEN 'processing' THEN lease_until_utc END) VIRTUAL"""
+    WHEN 'processing' THEN coalesce(lease_until_utc, '') END) VIRTUAL"""
 NEEDS: Final = """GENERATED ALWAYS AS (CASE
     WHEN compatibility = '{}' OR status <> 'queued' OR run_after_utc > updated_at_utc THEN 0
     ELSE compatibility END) VIRTUAL"""
@@ -193,6 +193,12 @@ def apply(connection: Connection) -> None:
 
 def _version(connection: Connection) -> int:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    ours = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'queue_state'").fetchone()
+    if version and ours is None:
+        raise QueueSchemaError(
+            f"the database has user_version {version} but no queue: another application numbers its own schema there; "
+            "give the queue a file of its own"
+        )
     if version > VERSION:
         raise QueueSchemaError(
             f"the database has schema version {version}, this prismq knows up to {VERSION}: upgrade prismq"
@@ -237,6 +243,11 @@ def _adopt_original(connection: Connection) -> None:
                 WHERE strftime('%Y-%m-%d %H:%M:%f', {column}) IS NOT NULL"""
         )
     connection.execute("UPDATE task_queue SET status = 'processing' WHERE status = 'leased'")
+    # Nobody could tell when such a lease ends; without one it has ended.
+    connection.execute(
+        """UPDATE task_queue SET lease_until_utc = NULL
+           WHERE status = 'processing' AND strftime('%Y-%m-%d %H:%M:%f', lease_until_utc) IS NULL"""
+    )
     connection.execute(
         f"""UPDATE task_queue SET status = 'dead_letter', finished_at_utc = coalesce(finished_at_utc, {NOW}),
              error_message = coalesce(error_message, 'Attempts exhausted before the upgrade')

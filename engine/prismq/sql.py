@@ -63,7 +63,7 @@ REAP: Final = """UPDATE task_queue SET
   status = CASE WHEN attempts >= max_attempts THEN 'dead_letter' ELSE 'queued' END,
   finished_at_utc = CASE WHEN attempts >= max_attempts THEN ?1 END,
   error_message = 'Lease expired: worker ' || coalesce(locked_by, '?') || ' did not finish attempt ' || attempts
-    || ' by ' || lease_until_utc || ' UTC',
+    || ' by ' || coalesce(lease_until_utc || ' UTC', 'a time that is not known'),
   locked_by = CASE WHEN attempts >= max_attempts THEN locked_by END,
   lease_until_utc = NULL, reserved_at_utc = NULL,
   processing_started_utc = CASE WHEN attempts >= max_attempts THEN processing_started_utc END,

@@ -101,7 +101,8 @@ def _type(value: str) -> bytes:
 
 def message(value: object) -> str:
     """An error's text, made storable: what can't be stored is replaced, since losing the failure would be worse."""
-    return str(value).encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+    text = f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else str(value)
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def claim(
@@ -113,10 +114,11 @@ def claim(
     lease_seconds: float,
 ) -> Claim:
     """What a worker asks for; raises InvalidTaskError. A worker asks the same again and again: kept for reuse."""
+    if isinstance(types, Iterable) and not isinstance(types, str):
+        types = tuple(types)
     if capabilities is None:
         with suppress(TypeError):  # something unhashable: _claim says what is wrong with it
-            kept = types if types is None or isinstance(types, str) else tuple(types)
-            return _plain_claim(worker_id, limit, kept, strategy, lease_seconds)
+            return _plain_claim(worker_id, limit, types, strategy, lease_seconds)
     return _claim(worker_id, limit, types, capabilities, strategy, lease_seconds)
 
 
