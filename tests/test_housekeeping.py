@@ -14,7 +14,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from prismq import QueueBusyError, TaskQueue
+from prismq import QueueBusyError, QueueDatabase, TaskQueue
 from prismq.driver import DriverName
 from prismq.housekeeping import INLINE_CHECKPOINT_PAGES, RESTART_PAGES, Checkpointer
 
@@ -26,6 +26,12 @@ def wal_bytes(path: Path) -> int:
     return path.with_name(path.name + "-wal").stat().st_size
 
 
+def stop_housekeeper(queue: TaskQueue) -> None:
+    housekeeper = queue.database.get_connection().housekeeper
+    assert housekeeper is not None
+    housekeeper.stop()
+
+
 def enqueue_until(path: str, driver: DriverName, started: float, seconds: float) -> None:
     with TaskQueue(path, driver=driver) as queue:
         while time.time() < started + seconds:
@@ -34,7 +40,7 @@ def enqueue_until(path: str, driver: DriverName, started: float, seconds: float)
 
 def test_commits_leave_checkpoints_to_others(queue: TaskQueue, path: Path) -> None:
     queue.enqueue("t")
-    queue._housekeeper.stop()
+    stop_housekeeper(queue)
     Checkpointer(queue.database).checkpoint()
     before = path.stat().st_size
     for _ in range(4):
@@ -45,7 +51,7 @@ def test_commits_leave_checkpoints_to_others(queue: TaskQueue, path: Path) -> No
 
 def test_a_commit_helps_when_the_log_is_beyond_all_measure(queue: TaskQueue, path: Path) -> None:
     queue.enqueue("t")
-    queue._housekeeper.stop()
+    stop_housekeeper(queue)
     before = path.stat().st_size
     payload = {"body": "x" * 2_000_000}
     while wal_bytes(path) < INLINE_CHECKPOINT_PAGES * FRAME_BYTES:
@@ -56,7 +62,7 @@ def test_a_commit_helps_when_the_log_is_beyond_all_measure(queue: TaskQueue, pat
 
 def test_a_checkpoint_begins_a_long_log_anew(queue: TaskQueue, path: Path) -> None:
     queue.enqueue("t")
-    queue._housekeeper.stop()
+    stop_housekeeper(queue)
     queue.enqueue_many({"type": "t", "payload": {"body": "x" * 8000}} for _ in range(RESTART_PAGES // 2))
     longest = wal_bytes(path)
     assert longest > RESTART_PAGES * FRAME_BYTES
@@ -122,20 +128,30 @@ def test_its_thread_ends_with_a_queue_that_nobody_closed(path: Path, driver: Dri
     queue = TaskQueue(path, driver=driver)
     queue.enqueue("t")
     assert housekeepers() == before + 1
-    database = queue.database
     del queue
     gc.collect()
     deadline = time.monotonic() + 30
     while housekeepers() > before:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    database.close()
+
+
+def test_queues_on_one_database_share_one(open_queue: OPEN, path: Path) -> None:
+    before = housekeepers()
+    with QueueDatabase(path) as database:
+        queues = [open_queue(database) for _ in range(5)]
+        for queue in queues:
+            queue.enqueue("t")
+        assert housekeepers() == before + 1
+        queues[0].close()  # the others go on
+        assert housekeepers() == before + 1
+    assert housekeepers() == before
 
 
 def test_leases_brought_back_are_in_the_log(queue: TaskQueue, caplog: pytest.LogCaptureFixture) -> None:
     ids = queue.enqueue_many([{"type": "t"}, {"type": "t", "max_attempts": 1}])
     assert len(queue.claim_many("lost", 2, lease_seconds=0.05)) == 2
-    queue._housekeeper.stop()  # only the idle claim is left to see it
+    stop_housekeeper(queue)  # only the idle claim is left to see it
     time.sleep(0.1)
     with caplog.at_level(logging.WARNING, "prismq"):
         task = queue.claim("w")

@@ -20,6 +20,7 @@ from prismq.row import Row
 
 if TYPE_CHECKING:
     from prismq.driver import Driver
+    from prismq.housekeeping import Housekeeper
 
 __all__ = ["Connection", "Cursor", "Row"]
 
@@ -43,6 +44,7 @@ class Connection:
         self.path = Path(os.path.realpath(path))
         self._lock = ConnectionLock(str(self.path), timeout)
         self.drivers: dict[str, Driver] = {}  # of the queues on this connection; see driver.connect
+        self.housekeeper: Housekeeper | None = None  # works beside those
         self._closing: list[Callable[[], None]] = []
         self._pinned = False  # a transaction is open, and holds the lock once more on its own account
         self._blocks = 0  # open transaction() blocks
@@ -163,6 +165,9 @@ class Connection:
         except QueueProgrammingError:
             if not self.closed:  # else another thread closed it while this one waited
                 raise
+        finally:
+            if self._raw is None and self.housekeeper is not None:
+                self.housekeeper.stop()
 
     def run(self, statement: str, work: Callable[[RawConnection], T]) -> T:
         """Call `work` with the raw connection held, translate its errors and keep track of the transaction.
@@ -252,6 +257,9 @@ class Connection:
             raise from_apsw(error, statement="closing", database=self.path) from error
 
     def __del__(self) -> None:
+        housekeeper = getattr(self, "housekeeper", None)
+        if housekeeper is not None:
+            housekeeper.abandon()  # waiting is not for a collector that may run anywhere
         if getattr(self, "_raw", None) is not None:
             with suppress(Exception):
                 self._dispose()

@@ -19,7 +19,7 @@ class QueueDatabase:
     """A queue's database file, safe to share between threads and, in each process anew, after a fork.
 
     Never open the file with the standard library's sqlite3 in a process that has it open here: two copies of SQLite in
-    one process undo each other's locks and can corrupt it. `execute` runs any SQL; other processes may use what they like.
+    one process undo each other's locks and can corrupt it. `execute` runs any SQL; other processes may use any SQLite.
 
     Nothing is opened before the first use. `durability` is "normal" (survives a crash of the process) or "full"
     (a power cut loses nothing acknowledged either). Raises QueueDatabaseError for a place that can't hold a queue.

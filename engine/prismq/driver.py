@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 from prismq import native, settings
 from prismq.errors import UnsupportedEnvironmentError
+from prismq.housekeeping import Housekeeper
 from prismq.models import SchedulingStrategy, Task
 
 if TYPE_CHECKING:
@@ -121,6 +122,8 @@ def connect(connection: Connection, choice: DriverChoice = "auto") -> Driver:
             for name, value in settings.QUEUE_PRAGMAS.items():
                 connection.execute(f"PRAGMA {name} = {value}")
             driver = connection.drivers[wanted] = _open(connection, wanted)
+            if connection.housekeeper is None:
+                connection.housekeeper = Housekeeper(connection.path)
         return driver
 
 

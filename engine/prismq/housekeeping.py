@@ -18,7 +18,6 @@ from prismq.errors import QueueDatabaseError
 if TYPE_CHECKING:
     from prismq.connection import Connection
     from prismq.database import QueueDatabase
-    from prismq.settings import Durability
 
 _log = logging.getLogger(__name__)
 
@@ -45,48 +44,34 @@ INLINE_CHECKPOINT_PAGES: Final = 32768
 
 
 class Housekeeper:
-    """A daemon thread with a connection of its own, so that no caller's operation does its work."""
+    """A daemon thread with a connection of its own, so that no caller's operation does its work.
 
-    def __init__(self, database: QueueDatabase) -> None:
-        self._database = database
-        self._thread: threading.Thread | None = None
-        self._pid = 0
+    It belongs to the connection that its queues work on, and lives as long.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._pid = os.getpid()
         self._stopping = threading.Event()
-        self._starting = threading.Lock()
-
-    def start(self) -> None:
-        """Start the thread unless it runs already, in this process."""
-        if self._thread is not None and self._pid == os.getpid():
-            return
-        if self._pid != os.getpid():  # forked: the parent's lock may be held for ever here
-            self._pid, self._thread, self._starting = os.getpid(), None, threading.Lock()
-        with self._starting:
-            if self._thread is None:
-                self._stopping = threading.Event()
-                self._thread = threading.Thread(
-                    target=_keep_house,
-                    args=(self._database.db_path, self._database.durability, self._stopping),
-                    name="prismq-housekeeper",
-                    daemon=True,
-                )
-                self._thread.start()
+        self._thread = threading.Thread(
+            target=_keep_house, args=(path, self._stopping), name="prismq-housekeeper", daemon=True
+        )
+        self._thread.start()
 
     def abandon(self) -> None:
-        """Tell the thread to stop, without waiting for it."""
+        """Tell the thread to end, without waiting for it."""
         self._stopping.set()
 
     def stop(self) -> None:
-        """Stop the thread and wait for it; the next `start` begins anew."""
-        thread, self._thread = self._thread, None
-        if thread is not None and self._pid == os.getpid():
-            self._stopping.set()
-            thread.join()
+        """End the thread and wait for it; a forked child has no such thread."""
+        self.abandon()
+        if self._pid == os.getpid():
+            self._thread.join()
 
 
-def _keep_house(path: Path, durability: Durability, stopping: threading.Event) -> None:
+def _keep_house(path: Path, stopping: threading.Event) -> None:
     from prismq.database import QueueDatabase
 
-    with QueueDatabase(path, durability=durability) as database:
+    with QueueDatabase(path) as database:
         checkpointer = Checkpointer(database)
         version, pause, reap_at = -1, BUSY_PAUSE_SECONDS, 0.0
         while not stopping.wait(pause):

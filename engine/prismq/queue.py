@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
@@ -14,7 +13,6 @@ from prismq.connection import Connection
 from prismq.database import QueueDatabase
 from prismq.driver import Driver, DriverChoice, DriverName, FailOutcome, Failure, Token, check_choice, connect
 from prismq.errors import InvalidTaskError, LeaseLostError
-from prismq.housekeeping import Housekeeper
 from prismq.models import SchedulingStrategy, Task
 from prismq.retry import RetryConfig
 from prismq.settings import Durability
@@ -52,8 +50,6 @@ class TaskQueue:
         self._driver: Driver | None = None
         self._lottery_is_open = False
         check_choice(driver)
-        self._housekeeper = Housekeeper(self.database)
-        weakref.finalize(self, self._housekeeper.abandon)
         self.database.initialize_schema()
 
     @property
@@ -203,8 +199,7 @@ class TaskQueue:
         return None if row is None else Task.from_row(tuple(row))
 
     def close(self) -> None:
-        """Stop the housekeeper and close the database if the queue opened it; the next use opens it again."""
-        self._housekeeper.stop()
+        """Close the database if the queue opened it; the next use opens it again."""
         self._connection = self._driver = None
         self._lottery_is_open = False
         if self._owns_database:
@@ -228,7 +223,6 @@ class TaskQueue:
         if connection is not self._connection or driver is None:
             driver = self._driver = connect(connection, self._driver_choice)
             self._connection = connection
-            self._housekeeper.start()
         return driver
 
     def _claim(
