@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import bare, costs, harness, report
+from bench import bare, costs, flat, harness, report
 from bench.compiler import CompilerError
 from bench.crew import CrewError
+from bench.flat_operations import TYPES
 from bench.scenario import SMALLEST_PAYLOAD, Scenario
 from bench.scratch import scratch_folder
 
@@ -22,6 +23,7 @@ RUN_EPILOG = """\
 other benchmarks:
   python -m bench bare     the API against bare SQLite, in one run
   python -m bench costs    WAL pages and CPU instructions per operation
+  python -m bench flat     whether operations get dearer as the queue grows
 
 examples:
   python -m bench
@@ -35,7 +37,7 @@ exit status: 0 all targets met, 1 one missed or a process failed, 2 wrong usage,
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name; returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    command = {"bare": _bare, "costs": _costs}.get(given[0] if given else "")
+    command = {"bare": _bare, "costs": _costs, "flat": _flat}.get(given[0] if given else "")
     try:
         return command(given[1:]) if command else _run(given)
     except (CrewError, CompilerError, costs.CostError) as error:
@@ -137,6 +139,31 @@ def _costs(arguments: Sequence[str]) -> int:
     print(costs.render(result))
     _save(options.json, result.as_json())
     return PASSED
+
+
+def _flat(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "python -m bench flat",
+        "The same operations on queues of several depths, each with as many finished tasks as the deepest has ready"
+        f" ones and {flat.DELAYED_TASKS:,} delayed ones: medians of interleaved rounds, and their ratio deepest :"
+        " shallowest. The default depths take about 2 GB of disk.",
+        "example:\n  python -m bench flat --depths 1000 50000 --json flat.json\n\n"
+        f"exit status: 0 every ratio is at most {flat.LIMIT:g}, 1 one is not",
+    )
+    parser.add_argument(
+        "--depths", type=_whole, nargs="+", default=[1_000, 100_000, 1_000_000], metavar="TASKS", help="ready tasks"
+    )
+    parser.add_argument("--operations", type=_whole, default=600, metavar="N", help="of a kind (default 600)")
+    parser.add_argument("--driver", choices=("auto", "native", "python"), default="auto", help="(default auto)")
+    options = parser.parse_args(arguments)
+    _check_places(parser, options)
+    if len(set(options.depths)) < 2 or min(options.depths) < len(TYPES):
+        parser.error(f"--depths: at least two, none below {len(TYPES)}, the number of task types")
+    with scratch_folder(options.path) as folder:
+        result = flat.measure(folder, options.depths, options.operations, options.driver)
+    print(flat.render(result))
+    _save(options.json, result.as_json())
+    return PASSED if result.passed else FAILED
 
 
 def _parser(program: str, description: str, epilog: str) -> argparse.ArgumentParser:

@@ -25,6 +25,9 @@ from bench.command import main
         (["--nonsense"], "unrecognized"),
         (["bare", "--rounds", "0"], "at least 1"),
         (["costs", "--only", "nothing like it"], "no variant"),
+        (["flat", "--depths", "1000"], "at least two"),
+        (["flat", "--depths", "1000", "1000"], "at least two"),
+        (["flat", "--depths", "49", "1000"], "none below 50"),
     ],
 )
 def test_usage_errors(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,7 +37,7 @@ def test_usage_errors(arguments: list[str], complaint: str, capsys: pytest.Captu
     assert complaint in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["bare", "--help"], ["costs", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["bare", "--help"], ["costs", "--help"], ["flat", "--help"]])
 def test_help_has_examples(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
