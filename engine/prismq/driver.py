@@ -28,11 +28,6 @@ PROMOTE_LIMIT: Final = 64
 """Due tasks that one claim lets in, so that no claim pays for a flood."""
 
 
-SHORTEST_WAIT_SECONDS: Final = 0.0001
-LONGEST_WAIT_SECONDS: Final = 0.001
-"""Between these a waiter looks again whether the database's write lock is free: an eighth of its wait so far."""
-
-
 NewTask = tuple[bytes, bytes, bytes, bytes | None, int, int, int | None]
 """A checked task to be: type, payload, compatibility, idempotency key or None, priority, max_attempts, run_after.
 

@@ -31,13 +31,20 @@ REAP_SECONDS: Final = 0.5
 """How often it looks for expired leases: one seek, without the write lock."""
 REAP_CHUNK: Final = 100
 """Leases returned in one transaction, so that no caller waits for many."""
+SHORTEST_WAIT_SECONDS: Final = 0.0001
+LONGEST_WAIT_SECONDS: Final = 0.001
+"""Between these a waiter looks again whether a lock is free: an eighth of its wait so far."""
 CHECKPOINT_PAGES: Final = 1000
 """Pages in the WAL, not yet in the database, that are worth a checkpoint while writers are busy."""
 RESTART_PAGES: Final = 2000
 """A WAL this long is begun anew. Only then are writers held, while the last few pages are copied."""
-RESTART_WAIT_MS: Final = 50
+LONG_PAGES: Final = 12288
+"""A WAL this long (48 MiB) is begun anew even if much is left to copy meanwhile: writers outrun the copying."""
+SNAPSHOT_SECONDS: Final = 2.0
+"""A reader that holds a checkpoint back for longer is waited out."""
+RESTART_WAIT_SECONDS: Final = 0.05
 """How long that waits for its turn to write and then, with writers held, for readers; then it is tried again later."""
-RESTART_PAUSE_SECONDS: Final = 2.0
+RESTART_PAUSE_SECONDS: Final = 0.2
 """How long at most until then: twice as long after each try in vain."""
 INLINE_CHECKPOINT_PAGES: Final = 32768
 """A WAL this long means that no housekeeper keeps up: the committer helps (128 MiB; also in native/prismq.c)."""
@@ -93,24 +100,42 @@ class Checkpointer:
 
     def __init__(self, database: QueueDatabase) -> None:
         self._database = database
-        self._restart_at = 0.0  # monotonic; later after a reader was in the way
+        self._copied, self._copied_at = -1, 0.0  # how much was copied, and since when
+        self._restart_at = 0.0  # monotonic; later after somebody was in the way
         self._restart_pause = BUSY_PAUSE_SECONDS
 
     def checkpoint(self, worth: int = 1) -> None:
         """Copy what was committed if that is `worth` pages; restart a long WAL."""
         pages, copied = self._run("NOOP")[1:]  # in SQLite before 3.51: PASSIVE
-        if pages - copied >= worth:
+        now = time.monotonic()
+        if copied != self._copied:
+            self._copied, self._copied_at = copied, now
+        # What stays behind for long belongs to a reader that holds a snapshot: until it ends, nothing is begun anew.
+        read_on = copied < pages and now - self._copied_at > SNAPSHOT_SECONDS
+        restart = pages > RESTART_PAGES and now >= self._restart_at
+        if (restart or pages - copied >= worth) and (read_on or pages < LONG_PAGES):
             pages, copied = self._run("PASSIVE")[1:]
-        if pages > RESTART_PAGES and pages - copied < RESTART_PAGES and time.monotonic() >= self._restart_at:
+        # What is not copied yet will be while the restart holds the writers, so it should be little; unless the writers
+        # outrun the copying, when holding them is the point.
+        little = pages if pages >= LONG_PAGES else max(CHECKPOINT_PAGES, pages // 4)
+        if restart and not read_on and pages - copied <= little:
             self._restart()
 
     def _restart(self) -> None:
-        # RESTART holds the writers while it waits for readers, so it must not wait for one that stays.
-        self._database.execute(f"PRAGMA busy_timeout = {RESTART_WAIT_MS}")
+        # It holds the writers while it waits for readers: it looks often, so as not to hold them for long, and gives up
+        # soon, because a reader may stay.
+        raw = self._database.get_connection().apsw
+        gives_up_at = time.monotonic() + RESTART_WAIT_SECONDS
+
+        def wait(_times: int) -> bool:
+            time.sleep(SHORTEST_WAIT_SECONDS)
+            return time.monotonic() < gives_up_at
+
+        raw.set_busy_handler(wait)
         try:
             blocked = self._run("RESTART")[0]
         finally:
-            self._database.execute(f"PRAGMA busy_timeout = {settings.PRAGMAS['busy_timeout']}")
+            raw.set_busy_timeout(round(settings.BUSY_TIMEOUT_SECONDS * 1000))
         self._restart_pause = min(2 * self._restart_pause, RESTART_PAUSE_SECONDS) if blocked else BUSY_PAUSE_SECONDS
         self._restart_at = time.monotonic() + self._restart_pause
 

@@ -15,9 +15,7 @@ from prismq import clock, sql
 from prismq.driver import (
     FAIL_OUTCOMES,
     ID_BLOCK,
-    LONGEST_WAIT_SECONDS,
     PROMOTE_LIMIT,
-    SHORTEST_WAIT_SECONDS,
     Claim,
     DriverName,
     FailOutcome,
@@ -26,7 +24,7 @@ from prismq.driver import (
     Token,
 )
 from prismq.errors import QueueDatabaseError, from_apsw
-from prismq.housekeeping import checkpoint_inline, reap
+from prismq.housekeeping import LONGEST_WAIT_SECONDS, SHORTEST_WAIT_SECONDS, checkpoint_inline, reap
 from prismq.models import SchedulingStrategy, Task, claimed_task
 
 if TYPE_CHECKING:

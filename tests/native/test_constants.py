@@ -19,8 +19,8 @@ NATIVE = Path(__file__).resolve().parents[2] / "native"
         ("PROMOTE_LIMIT", driver.PROMOTE_LIMIT),
         ("BLOCK_ROWS", sql.BLOCK_ROWS),
         ("INLINE_CHECKPOINT_PAGES", housekeeping.INLINE_CHECKPOINT_PAGES),
-        ("SHORTEST_WAIT_US", driver.SHORTEST_WAIT_SECONDS * 1_000_000),
-        ("LONGEST_WAIT_US", driver.LONGEST_WAIT_SECONDS * 1_000_000),
+        ("SHORTEST_WAIT_US", housekeeping.SHORTEST_WAIT_SECONDS * 1_000_000),
+        ("LONGEST_WAIT_US", housekeeping.LONGEST_WAIT_SECONDS * 1_000_000),
     ],
 )
 def test_a_number_is_the_same_in_both_drivers(name: str, value: float) -> None:
