@@ -291,3 +291,19 @@ def test_queues_on_one_database_share_its_connections_driver(path: Path, driver:
             queue.close()
         assert queues[0].claim("w") is not None
         queues[0].close()
+
+
+def test_threads_that_find_expired_leases_together_lose_no_claim(queue: TaskQueue) -> None:
+    """What one thread claimed must reach it, whatever another one finds out at the same moment."""
+    rounds, threads = 15, 4
+    for _ in range(rounds):
+        queue.enqueue_many([{"type": "t", "max_attempts": 100}] * threads)
+        assert len(queue.claim_many("lost", threads, lease_seconds=0.001)) == threads
+        time.sleep(0.005)
+        with ThreadPoolExecutor(threads) as pool:
+            tasks = list(pool.map(lambda name: queue.claim(f"w{name}"), range(threads)))
+        got = [task.id for task in tasks if task is not None]
+        held = queue.database.execute("SELECT count(*) FROM task_queue WHERE status = 'processing'").fetchone()[0]
+        assert len(set(got)) == len(got) == held
+        queue.complete_many([task for task in tasks if task is not None])
+        queue.complete_many(queue.claim_many("rest", threads))

@@ -83,13 +83,12 @@ class NativeDriver:
         return self._execute(self._lib.OP_ENQUEUE, count, numbers, texts)
 
     def claim(self, wanted: Claim) -> list[Task]:
-        tasks = self._claim(wanted)
-        while self._result.expired:
+        while (tasks := self._claim(wanted)) is None:
             reap(self._connection)
-            tasks = self._claim(wanted)
         return tasks
 
-    def _claim(self, wanted: Claim) -> list[Task]:
+    def _claim(self, wanted: Claim) -> list[Task] | None:
+        """The claimed tasks; None when leases that ran out are to be brought back first."""
         worker, types, capabilities, strategy, limit, lease_ms = wanted
         worker_bytes = worker.encode()
         with self._hold():
@@ -109,7 +108,7 @@ class NativeDriver:
             result = self._result
             count = result.numbers_count
             if count == 0:
-                return []
+                return None if result.expired else []
             numbers = self._ffi.unpack(result.numbers, count)
             text = self._ffi.unpack(result.text, result.text_bytes)
         texts = text.decode("utf-8", "replace").split("\0")
