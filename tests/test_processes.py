@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -293,17 +294,29 @@ def test_queues_on_one_database_share_its_connections_driver(path: Path, driver:
         queues[0].close()
 
 
-def test_threads_that_find_expired_leases_together_lose_no_claim(queue: TaskQueue) -> None:
-    """What one thread claimed must reach it, whatever another one finds out at the same moment."""
-    rounds, threads = 15, 4
-    for _ in range(rounds):
-        queue.enqueue_many([{"type": "t", "max_attempts": 100}] * threads)
-        assert len(queue.claim_many("lost", threads, lease_seconds=0.001)) == threads
-        time.sleep(0.005)
-        with ThreadPoolExecutor(threads) as pool:
-            tasks = list(pool.map(lambda name: queue.claim(f"w{name}"), range(threads)))
-        got = [task.id for task in tasks if task is not None]
-        held = queue.database.execute("SELECT count(*) FROM task_queue WHERE status = 'processing'").fetchone()[0]
-        assert len(set(got)) == len(got) == held
-        queue.complete_many([task for task in tasks if task is not None])
-        queue.complete_many(queue.claim_many("rest", threads))
+def test_a_claim_reaches_its_thread_while_others_find_expired_leases(queue: TaskQueue) -> None:
+    queue.enqueue_many([{"type": "t"}] * 600)
+    queue.enqueue_many([{"type": "short", "max_attempts": 2**31 - 1}] * 20)
+    done = threading.Event()
+
+    def let_leases_run_out() -> None:
+        while not done.is_set():
+            queue.claim_many("forgetful", 20, types="short", lease_seconds=0.001)
+
+    def find_them() -> None:
+        while not done.is_set():
+            queue.claim("idle", types="none")
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads change places between any two steps
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            others = [pool.submit(let_leases_run_out), pool.submit(find_them), pool.submit(find_them)]
+            got = [queue.claim("w", types="t", lease_seconds=600) for _ in range(500)]
+            done.set()
+            for other in others:
+                other.result()
+    finally:
+        sys.setswitchinterval(before)
+    held = queue.database.execute("SELECT count(*) FROM task_queue WHERE locked_by = 'w'").fetchone()[0]
+    assert held == sum(task is not None for task in got) == 500
