@@ -30,6 +30,7 @@ ffibuilder.set_source(
     sources=[str(source) for source in sorted(NATIVE.glob("*.c"))],
     include_dirs=[str(NATIVE)],
     depends=[str(header) for header in sorted(NATIVE.glob("*.h"))],
+    libraries=["synchronization"] if sys.platform == "win32" else [],
     extra_compile_args=compile_args,
 )
 

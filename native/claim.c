@@ -65,6 +65,7 @@ static int take(prismq_handle *handle, const claim *wanted, int64_t id) {
   }
   sqlite3_stmt *update = prepared(handle, SQL_TAKE);
   if (update == NULL) return handle->result.code;
+  announce_due(handle->news, later(handle->result.at_ms, wanted->lease_ms), handle->result.at_ms);
   int code = bind_number(update, 1, id);
   if (code == SQLITE_OK) code = bind_text(update, 2, wanted->worker);
   if (code == SQLITE_OK) code = bind_text(update, 3, at_text(handle->result.lease_until));
@@ -94,7 +95,10 @@ static int claim_heads(prismq_handle *handle, const claim *wanted) {
       put_text(handle, handle->result.lease_until, TIME_BYTES) != SQLITE_OK)
     return handle->result.code;
   int due = has_row(handle, SQL_DUE, 1);
-  if (due == SQLITE_ROW && promote(handle) != SQLITE_OK) return handle->result.code;
+  if (due == SQLITE_ROW) {
+    if (promote(handle) != SQLITE_OK) return handle->result.code;
+    announce_look(handle->news); /* it lets in more than it takes */
+  }
   if (due != SQLITE_ROW && due != SQLITE_DONE) return due;
   sqlite3_stmt *head = head_statement(handle, wanted);
   if (head == NULL) return handle->result.code;
@@ -121,7 +125,7 @@ static int claim_heads(prismq_handle *handle, const claim *wanted) {
 
 /* Is there anything for this claim? Asked in a read transaction, so that idle workers don't take turns with writers.
  * Leases that ran out are only reported: bringing them back, and saying so in the log, is the caller's. */
-static int look(prismq_handle *handle, const claim *wanted, int *found) {
+int look_for_task(prismq_handle *handle, const claim *wanted, int *found) {
   int code = run_statement(handle, SQL_BEGIN_READ);
   if (code != SQLITE_OK) return code;
   int expired = has_row(handle, SQL_EXPIRED, 1);
@@ -151,7 +155,7 @@ int claim_tasks(prismq_handle *handle, const claim *wanted) {
     if (code != SQLITE_OK || handle->result.numbers_count > 0 || !alone) return code;
   }
   int found = 0;
-  int code = look(handle, wanted, &found);
+  int code = look_for_task(handle, wanted, &found);
   if (code == SQLITE_OK && found && !handle->result.expired) code = claim_in_transaction(handle, wanted);
   handle->last_claim_empty = handle->result.numbers_count == 0;
   return code;

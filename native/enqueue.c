@@ -49,6 +49,17 @@ static int bind_task(prismq_handle *handle, sqlite3_stmt *insert, int row, const
   return code;
 }
 
+/* Tells idle workers, or whoever waits for the time. */
+static void announce(prismq_handle *handle, const new_task *task) {
+  if (handle->news == NULL) return;
+  if (task->run_after_ms != NO_TIME && task->run_after_ms > handle->result.at_ms) {
+    announce_due(handle->news, task->run_after_ms, handle->result.at_ms);
+  } else {
+    int choosy = task->compatibility.length != 2; /* other than {} */
+    announce_ready(handle->news, task->type.bytes, task->type.length, choosy);
+  }
+}
+
 /* `*next_id` is 0 for the first task of a request, which SQL gives the next id; the others follow it. */
 int enqueue_one(prismq_handle *handle, const new_task *task, int64_t *next_id) {
   if (task->key.bytes != NULL) {
@@ -66,6 +77,7 @@ int enqueue_one(prismq_handle *handle, const new_task *task, int64_t *next_id) {
   int64_t id = sqlite3_last_insert_rowid(handle->database);
   *next_id = id < INT64_MAX - BLOCK_ROWS ? id + 1 : 0; /* at the end of all ids SQL says what is wrong */
   if (id > handle->reserved_id && reserve_ids(handle, id) != SQLITE_OK) return handle->result.code;
+  announce(handle, task);
   return put_number(handle, id);
 }
 
@@ -78,8 +90,10 @@ int enqueue_block(prismq_handle *handle, const new_task *tasks, int64_t *next_id
     if (bound(handle, bind_task(handle, insert, row, &tasks[row], *next_id + row, run_after[row])) != SQLITE_OK)
       return handle->result.code;
   if (finish(handle, insert) != SQLITE_OK) return handle->result.code;
-  for (int row = 0; row < BLOCK_ROWS; row++)
+  for (int row = 0; row < BLOCK_ROWS; row++) {
+    announce(handle, &tasks[row]);
     if (put_number(handle, *next_id + row) != SQLITE_OK) return handle->result.code;
+  }
   int64_t last = *next_id + BLOCK_ROWS - 1;
   *next_id = last < INT64_MAX - BLOCK_ROWS ? last + 1 : 0;
   return last > handle->reserved_id ? reserve_ids(handle, last) : SQLITE_OK;

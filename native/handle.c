@@ -7,9 +7,7 @@
 #include "platform.h"
 
 enum {
-  INLINE_CHECKPOINT_PAGES = 32768, /* a WAL this long means that no housekeeper keeps up: the committer helps */
-  SHORTEST_WAIT_US = 100,
-  LONGEST_WAIT_US = 1000
+  INLINE_CHECKPOINT_PAGES = 32768 /* a WAL this long means that no housekeeper keeps up: the committer helps */
 };
 
 /* -- results */
@@ -140,9 +138,14 @@ int begin_scope(prismq_handle *handle, scope *opened) {
     return run_statement(handle, SQL_SAVEPOINT);
   }
   *opened = OWN;
-  int64_t asked = platform_steady_clock_ms();
+  if (handle->news != NULL) handle->news->accounted = 1;
+  int64_t asked = platform_steady_clock_us();
   int code = run_statement(handle, SQL_BEGIN);
-  if (code != SQLITE_OK) handle->result.waited_ms = platform_steady_clock_ms() - asked;
+  if (code == SQLITE_OK) return code;
+  handle->result.waited_ms = (platform_steady_clock_us() - asked) / 1000;
+  if (code == SQLITE_BUSY && handle->file != NULL && gate_delay_us(&handle->file->side) >= GATE_CLOSED)
+    code = handle->result.code = SQLITE_LOCKED_BY_LIMIT;
+  if (handle->news != NULL) handle->news->accounted = 0;
   return code;
 }
 
@@ -161,18 +164,23 @@ int end_scope(prismq_handle *handle, scope opened, int code) {
 /* -- waiting */
 
 /* Stands in for SQLite's own busy handler, which soon sleeps for 5, 10, 25 ms and more while newcomers go first: here
- * the waits stay short, so that the turn comes soon. Half of a wait is random, so that waiters don't meet again. */
+ * one sleeps at the gate until it is one's turn. */
 static int wait_for_turn(void *context, int times) {
+  static sidecar none; /* never opened */
   prismq_handle *handle = context;
-  int64_t now = platform_steady_clock_ms();
-  if (times == 0) handle->waiting_since_ms = now;
-  int64_t waited = now - handle->waiting_since_ms;
-  if (waited >= handle->busy_timeout_ms) return 0;
-  int64_t longest = waited * 1000 / 8; /* microseconds */
-  if (longest < SHORTEST_WAIT_US) longest = SHORTEST_WAIT_US;
-  if (longest > LONGEST_WAIT_US) longest = LONGEST_WAIT_US;
-  handle->jitter = handle->jitter * 1664525u + 1013904223u; /* Numerical Recipes' linear congruential generator */
-  platform_sleep_us(longest / 2 + (int64_t)(handle->jitter >> 16) % (longest / 2));
+  sidecar *gate = handle->file != NULL ? &handle->file->side : &none;
+  gate_pass *pass = handle->file != NULL ? &handle->file->pass : &handle->pass;
+  int64_t now = platform_steady_clock_us();
+  if (times == 0) handle->waiting_since_us = now;
+  int64_t waited = now - handle->waiting_since_us, left = handle->busy_timeout_ms * 1000 - waited;
+  if (left <= 0) {
+    gate_give_up(gate, pass);
+    return 0;
+  }
+  if (handle->file != NULL && handle->file->writing)
+    gate_rest(pass, waited, left); /* for readers, so as to begin the WAL anew */
+  else
+    gate_wait(gate, pass, waited, left);
   return 1;
 }
 
@@ -200,7 +208,9 @@ prismq_handle *prismq_open(void *database, const char *const *sql, int count, in
   prismq_handle *handle = calloc(1, sizeof *handle);
   if (handle == NULL) return NULL;
   handle->database = database;
-  handle->jitter = (uint32_t)(uintptr_t)handle ^ (uint32_t)platform_wall_clock_ms();
+  handle->file = database_file_of_connection(database);
+  if (handle->file != NULL) handle->news = &handle->file->news;
+  handle->pass.jitter = (uint32_t)(uintptr_t)handle ^ (uint32_t)platform_steady_clock_us();
   for (int i = 0; i < SQL_STATEMENTS; i++) {
     size_t bytes = strlen(sql[i]) + 1;
     handle->sql[i] = malloc(bytes);

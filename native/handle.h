@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 
+#include "database_file.h"
 #include "prismq.h"
 #include "sqlite_api.h"
 
@@ -41,9 +42,11 @@ struct prismq_handle {
   char *sql[SQL_STATEMENTS];
   int64_t reserved_id;  /* AUTOINCREMENT's counter is at least here; a hint, see SQL_RESERVE_IDS */
   int last_claim_empty; /* then look without the write lock first */
+  database_file *file;      /* NULL when the connection has another VFS */
+  announcement *news;       /* of the transaction; NULL without the file */
   int64_t busy_timeout_ms;
-  int64_t waiting_since_ms; /* steady clock, at the first refusal of the lock */
-  uint32_t jitter;
+  int64_t waiting_since_us; /* steady clock, at the first refusal of the lock */
+  gate_pass pass; /* for connections without the file */
   int64_t numbers_capacity;
   int64_t text_capacity;
   prismq_result result;
@@ -88,6 +91,7 @@ int end_scope(prismq_handle *handle, scope opened, int code);
 int enqueue_one(prismq_handle *handle, const new_task *task, int64_t *next_id);
 int enqueue_block(prismq_handle *handle, const new_task *tasks, int64_t *next_id);
 int claim_tasks(prismq_handle *handle, const claim *wanted);
+int look_for_task(prismq_handle *handle, const claim *wanted, int *found);
 int complete_one(prismq_handle *handle, const token *held);
 int fail_one(prismq_handle *handle, const token *held, text error, int64_t retry, int64_t delay_ms);
 int renew_one(prismq_handle *handle, const token *held, int64_t lease_ms);

@@ -86,6 +86,19 @@ typedef enum { TASK_HAS_ERROR = 1, TASK_HAS_KEY = 2 } prismq_task_flags;
 
 typedef struct prismq_handle prismq_handle;
 
+typedef struct prismq_room prismq_room;
+typedef struct prismq_keeper prismq_keeper;
+typedef enum { ROOM_WOKEN, ROOM_CHANGED, ROOM_TIMED_OUT, ROOM_INTERRUPTED } prismq_room_end;
+typedef enum {
+  KEEP_ELECTED = 1,    /* this one keeps house from now on */
+  KEEP_LOOK = 2,       /* tasks may have become claimable that nobody was told of */
+  KEEP_CHECKPOINT = 4, /* the WAL is long */
+  KEEP_CHANGED = 8,    /* something was committed, by whomever */
+  KEEP_DUE = 16,       /* a delayed task is due, or a lease has ended */
+  KEEP_STOPPED = 32,
+  KEEP_ALONE = 64 /* there can be no sidecar file: look by yourself */
+} prismq_events;
+
 /* The entry points return 0 or SQLite's extended code, which is in the result too. A handle is used by one thread at a
  * time, the one that holds its connection. */
 prismq_handle *prismq_open(void *database, const char *const *sql, int count, int64_t busy_timeout_ms);
@@ -93,11 +106,42 @@ void prismq_close(prismq_handle *handle);
 prismq_result *prismq_results(prismq_handle *handle);
 int prismq_execute(prismq_handle *handle, const prismq_request *request);
 
-/* The same for one item, without packing. NULL texts: types, key. */
+/* The same for one item, without packing. NULL texts: types, key. A claim that is not `expected` to find a task looks
+ * without the write lock first if the last one found none. */
 int prismq_enqueue(prismq_handle *handle, const char *type, int64_t type_bytes, const char *payload,
                    int64_t payload_bytes, const char *compatibility, int64_t compatibility_bytes, const char *key,
                    int64_t key_bytes, int64_t priority, int64_t max_attempts, int64_t run_after_ms);
 int prismq_claim(prismq_handle *handle, const char *worker, int64_t worker_bytes, const char *types,
                  int64_t types_bytes, const char *capabilities, int64_t capabilities_bytes, int64_t strategy,
-                 int64_t limit, int64_t lease_ms);
+                 int64_t limit, int64_t lease_ms, int expected);
+/* Is there a task for such a claim? The result has one number, 1 or 0, and `expired` as a claim's. */
+int prismq_look(prismq_handle *handle, const char *types, int64_t types_bytes, const char *capabilities,
+                int64_t capabilities_bytes);
 int prismq_complete(prismq_handle *handle, int64_t id, const char *worker, int64_t worker_bytes, int64_t attempt);
+
+/* Where one idle worker waits, from one thread. NULL: out of memory. */
+prismq_room *prismq_room_open(const char *database_path);
+void prismq_room_close(prismq_room *room);
+/* Takes a place for tasks of these types (prismq_type_hash; none: all) and is called from now on: look for a task once
+ * more, then sleep. 0: there is no place, keep looking. */
+int prismq_room_arm(prismq_room *room, const uint64_t *types, int64_t count, int offers);
+int prismq_room_sleep(prismq_room *room, int64_t timeout_us);
+/* Ends the sleep of another thread, which has not left. */
+void prismq_room_interrupt(prismq_room *room);
+/* Gives the place up; unless `served`, a call since it was armed is passed on to somebody else. */
+void prismq_room_leave(prismq_room *room, int served);
+uint64_t prismq_type_hash(const char *type, int64_t type_bytes);
+
+/* Who keeps house, with a handle of its own. `prismq_keeper_wait` returns prismq_events, 0 after the timeout. */
+prismq_keeper *prismq_keeper_open(prismq_handle *handle);
+void prismq_keeper_close(prismq_keeper *keeper);
+int prismq_keeper_wait(prismq_keeper *keeper, int64_t timeout_us);
+/* Ends the wait of another thread, now and for ever. */
+void prismq_keeper_stop(prismq_keeper *keeper, const char *database_path);
+int prismq_keeper_is_anybody_waiting(prismq_keeper *keeper);
+void prismq_keeper_call(prismq_keeper *keeper, const char *type, int64_t type_bytes, int choosy, int64_t count);
+/* The next delayed task or end of a lease was read from the database: forget, read, then say. */
+void prismq_keeper_forget_due(prismq_keeper *keeper);
+void prismq_keeper_note_due(prismq_keeper *keeper, int64_t due_ms);
+/* How long every writer rests before its turn, for the next second; 2^31 - 1: nobody writes. */
+void prismq_keeper_order_delay(prismq_keeper *keeper, int64_t delay_us);

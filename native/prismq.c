@@ -3,7 +3,7 @@
  * engine/prismq/python_driver.py does the same in Python, step for step; both run the SQL of engine/prismq/sql.py.
  */
 #include "handle.h"
-#include "wal_vfs.h"
+#include "vfs.h"
 
 #ifdef _WIN32
 #define EXPORT __declspec(dllexport)
@@ -24,7 +24,7 @@ EXPORT int sqlite3_prismq_init(sqlite3 *database, char **message, const void *ap
     sqlite3_api = NULL;
     return SQLITE_ERROR;
   }
-  int code = wal_vfs_register();
+  int code = vfs_register();
   return code == SQLITE_OK ? SQLITE_OK_LOAD_PERMANENTLY : code;
 }
 
@@ -186,10 +186,21 @@ int prismq_enqueue(prismq_handle *handle, const char *type, int64_t type_bytes, 
 
 int prismq_claim(prismq_handle *handle, const char *worker, int64_t worker_bytes, const char *types,
                  int64_t types_bytes, const char *capabilities, int64_t capabilities_bytes, int64_t strategy,
-                 int64_t limit, int64_t lease_ms) {
+                 int64_t limit, int64_t lease_ms, int expected) {
   claim wanted = {{worker, worker_bytes}, {types, types_bytes}, {capabilities, capabilities_bytes},
                   strategy,               limit,                lease_ms};
+  if (expected) handle->last_claim_empty = 0;
   return execute_claim(handle, &wanted);
+}
+
+int prismq_look(prismq_handle *handle, const char *types, int64_t types_bytes, const char *capabilities,
+                int64_t capabilities_bytes) {
+  claim wanted = {{NULL, 0}, {types, types_bytes}, {capabilities, capabilities_bytes}, BY_PRIORITY, 1, 0};
+  clear_result(handle);
+  set_now(handle);
+  int found = 0;
+  int code = look_for_task(handle, &wanted, &found);
+  return code == SQLITE_OK ? put_number(handle, found) : code;
 }
 
 int prismq_complete(prismq_handle *handle, int64_t id, const char *worker, int64_t worker_bytes, int64_t attempt) {

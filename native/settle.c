@@ -31,6 +31,8 @@ int fail_one(prismq_handle *handle, const token *held, text error, int64_t retry
   if (code == SQLITE_ROW) {
     outcome = sqlite3_column_int64(statement, 0);
     code = finish(handle, statement);
+    if (outcome == FAIL_QUEUED)
+      announce_due(handle->news, later(handle->result.at_ms, delay_ms), handle->result.at_ms);
   } else if (code == SQLITE_DONE) {
     code = sqlite3_reset(statement);
   }
@@ -45,5 +47,6 @@ int renew_one(prismq_handle *handle, const token *held, int64_t lease_ms) {
   if (bound(handle, bind_text(statement, 5, at_text(handle->result.lease_until))) != SQLITE_OK ||
       finish(handle, statement) != SQLITE_OK)
     return handle->result.code;
+  announce_due(handle->news, lease_end, handle->result.at_ms);
   return put_number(handle, sqlite3_changes(handle->database) ? lease_end : 0);
 }

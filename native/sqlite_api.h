@@ -37,6 +37,7 @@ extern const sqlite3_slot *sqlite3_api;
 #define sqlite3_libversion_number SLOT(67, int, void)
 #define sqlite3_reset SLOT(77, int, sqlite3_stmt *)
 #define sqlite3_step SLOT(94, int, sqlite3_stmt *)
+#define sqlite3_file_control SLOT(127, int, sqlite3 *, const char *, int, void *)
 #define sqlite3_mutex_alloc SLOT(130, sqlite3_mutex *, int)
 #define sqlite3_mutex_enter SLOT(131, void, sqlite3_mutex *)
 #define sqlite3_mutex_leave SLOT(133, void, sqlite3_mutex *)
@@ -65,6 +66,9 @@ extern const sqlite3_slot *sqlite3_api;
 #define SQLITE_CHECKPOINT_PASSIVE 0
 #define SQLITE_MUTEX_STATIC_APP1 8
 
+#define SQLITE_BUSY 5
+#define SQLITE_FCNTL_FILE_POINTER 7
+#define SQLITE_FCNTL_LOCK_TIMEOUT 34
 #define SQLITE_OPEN_MAIN_DB 0x00000100
 #define SQLITE_OPEN_WAL 0x00080000
 #define SQLITE_SHM_UNLOCK 1

@@ -94,7 +94,7 @@ def test_the_log_stays_short_while_processes_write_without_pause(path: Path, dri
 
 
 def housekeepers() -> int:
-    return sum(thread.name == "prismq-housekeeper" for thread in threading.enumerate())
+    return sum(thread.name == "prismq-keeper" for thread in threading.enumerate())
 
 
 def test_a_reader_that_stays_holds_nobody_up(queue: TaskQueue, path: Path) -> None:

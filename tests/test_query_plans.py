@@ -43,6 +43,9 @@ ACCESS = {
     "COMPLETE": {BY_ID},
     "FAIL": {BY_ID},
     "RENEW": {BY_ID},
+    "UNCLAIM": {BY_ID},
+    "NEXT_TURNS": {QUEUE},
+    "READY_KINDS": {TYPES, BY_ID},
     "GET": {BY_ID},
     "CANCEL": {BY_ID},
     "REQUEUE": {BY_ID},
@@ -53,7 +56,7 @@ STATEMENTS = {
     if name[0] != "_" and isinstance(text, str) and text.split()[0] in ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
 }
 # What may be scanned or sorted: the classes of a claim, of which there are few, and the JSON that describes one.
-SMALL = {"class", "head", "need", "have", "item", "wanted", "json_each", "sqlite_sequence", "CONSTANT", "16-ROW"}
+SMALL = {"class", "head", "counted", "need", "have", "item", "wanted", "json_each", "sqlite_sequence", "CONSTANT", "16-ROW"}
 SORTED = {name for name in STATEMENTS if name.startswith("CLAIM_")}
 
 
@@ -85,7 +88,7 @@ def test_every_statement_reaches_its_rows_by_the_index_made_for_it(tmp_path: Pat
             details = plan(queue, statement)
             used = set(
                 re.findall(
-                    r"(?:task_queue|task_lottery|lottery_class|class|head) .*?(ix_\w+|uq_\w+|INTEGER PRIMARY KEY)",
+                    r"(?:task_queue|task_lottery|lottery_class|class|kind|head) .*?(ix_\w+|uq_\w+|INTEGER PRIMARY KEY)",
                     "\n".join(details),
                 )
             )

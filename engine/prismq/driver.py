@@ -24,8 +24,6 @@ DRIVER_VARIABLE: Final = "PRISMQ_DRIVER"
 
 ID_BLOCK: Final = 1024
 """Ids reserved at a time in AUTOINCREMENT's counter."""
-PROMOTE_LIMIT: Final = 64
-"""Due tasks that one claim lets in, so that no claim pays for a flood."""
 
 
 NewTask = tuple[bytes, bytes, bytes, bytes | None, int, int, int | None]
@@ -79,8 +77,11 @@ class Driver(Protocol):
     def enqueue_many(self, tasks: Iterable[NewTask]) -> list[int]:
         """As `enqueue` for each: all or none. Nothing is written before the last one was taken from `tasks`."""
 
-    def claim(self, wanted: Claim) -> list[Task]:
-        """Up to `limit` tasks, now leased, best first."""
+    def claim(self, wanted: Claim, expected: bool = False) -> list[Task]:
+        """Up to `limit` tasks, now leased, best first. `expected`: there should be one, no need to look first."""
+
+    def has_task(self, wanted: Claim) -> bool:
+        """Whether there is a task for such a claim now; outside transactions only."""
 
     def complete(self, token: Token) -> bool:
         """Whether the token was good and the task is now completed."""

@@ -123,6 +123,20 @@ _BY_CODE: dict[int, type[QueueDatabaseError]] = {
     apsw.SQLITE_NOTFOUND: QueueInternalError,
 }
 
+# What the compiled module adds to SQLite's codes (native/database_file.h), and what it says.
+_LOCKED_BY_LIMIT = 0x7D06
+_LOCKED_TOO_LONG = 0x7E06
+_LOCKED_BY_ITSELF = 0x7F06
+_BUSY_TEXTS = {
+    _LOCKED_BY_LIMIT: "nobody may write: the WAL has grown to its limit while a reader holds a snapshot of the database",
+    _LOCKED_TOO_LONG: "database is locked",
+    _LOCKED_BY_ITSELF: "database is locked by this very thread: it has a write transaction open on another connection",
+}
+_BUSY_STEPS = {
+    _LOCKED_BY_LIMIT: "find the program with the long read (a backup, a forgotten BEGIN in a shell) and end it",
+    _LOCKED_BY_ITSELF: "use that connection, or end its transaction first: waiting would never end",
+}
+
 _NEXT_STEP: dict[int, str] = {
     apsw.SQLITE_BUSY: "try again, and look for a process that keeps a write transaction open",
     apsw.SQLITE_PROTOCOL: "try again",
@@ -158,6 +172,10 @@ def from_code(
     waited: float | None = None,
 ) -> QueueDatabaseError:
     """The error for an extended result code and message of SQLite's; code 0 means that the caller did wrong."""
+    if extended in _BUSY_TEXTS:
+        message = _BUSY_TEXTS[extended]
+    original = extended
+    extended = apsw.SQLITE_BUSY if extended in _BUSY_TEXTS else extended
     code = extended & 0xFF
     kind = _BY_CODE.get(code, QueueOperationalError) if code else QueueProgrammingError
 
@@ -173,6 +191,8 @@ def from_code(
         fact += f", running: {_shortened(statement)}"
     if extended == apsw.SQLITE_BUSY_SNAPSHOT:
         fact += "; it read before it wrote and somebody else wrote in between: use transaction(), which locks first"
+    elif original in _BUSY_STEPS:
+        fact += f"; {_BUSY_STEPS[original]}"
     elif code in _NEXT_STEP:
         fact += f"; {_NEXT_STEP[code]}"
 

@@ -1,19 +1,22 @@
-"""What no caller's operation should do: checkpoints, and bringing back tasks whose lease ran out."""
+"""What no caller's operation should do: checkpoints, letting in what is due, bringing back what a lease ran out on."""
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import apsw
 
 from prismq import clock, settings, sql
-from prismq.errors import QueueDatabaseError
+from prismq.errors import QueueBusyError, QueueDatabaseError
+from prismq.post import CHANGED, CHECKPOINT, CLOSED, DUE, ELECTED, LOOK, STOPPED, TURN_SECONDS, Post
 
 if TYPE_CHECKING:
     from prismq.connection import Connection
@@ -21,14 +24,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-BUSY_PAUSE_SECONDS: Final = 0.02
-"""How long a housekeeper rests while others commit."""
-IDLE_PAUSE_SECONDS: Final = 0.25
-"""How long it rests when nothing was committed meanwhile."""
+IDLE_SECONDS: Final = 0.25
+"""After so long without a commit the rest of the WAL is copied too."""
 FAILED_PAUSE_SECONDS: Final = 30.0
-"""How long it rests at most after failures in a row."""
-REAP_SECONDS: Final = 0.5
-"""How often it looks for expired leases: one seek, without the write lock."""
+"""How long a housekeeper rests at most after failures in a row."""
+PROMOTE_LIMIT: Final = 64
+"""Delayed tasks let in at a time, by a claim or here, so that nobody pays for a flood."""
+MOST_CALLED: Final = 256
+"""No more workers are called for tasks of one kind: so many can sleep."""
 REAP_CHUNK: Final = 100
 """Leases returned in one transaction, so that no caller waits for many."""
 SHORTEST_WAIT_SECONDS: Final = 0.0001
@@ -42,57 +45,97 @@ LONG_PAGES: Final = 12288
 """A WAL this long (48 MiB) is begun anew even if much is left to copy meanwhile: writers outrun the copying."""
 SNAPSHOT_SECONDS: Final = 2.0
 """A reader that holds a checkpoint back for longer is waited out."""
-RESTART_WAIT_SECONDS: Final = 0.05
-"""How long that waits for its turn to write and then, with writers held, for readers; then it is tried again later."""
-RESTART_PAUSE_SECONDS: Final = 0.2
-"""How long at most until then: twice as long after each try in vain."""
+RESTART_PAUSE_SECONDS: Final = 0.02
+LONGEST_RESTART_PAUSE_SECONDS: Final = 0.2
+"""Until a restart is tried again: twice as long after each try in vain."""
 INLINE_CHECKPOINT_PAGES: Final = 32768
-"""A WAL this long means that no housekeeper keeps up: the committer helps (128 MiB; also in native/prismq.c)."""
+"""A WAL this long means that no housekeeper keeps up: the committer helps (128 MiB; also in native/handle.c)."""
+HELD_PAUSE_SECONDS: Final = 0.1
+"""How often the rest of each writer is set anew while a reader lets the WAL grow."""
 
 
 class Housekeeper:
     """A daemon thread with a connection of its own, so that no caller's operation does its work.
 
-    It belongs to the connection that its queues work on, and lives as long.
+    It belongs to the connection that its queues work on, and lives as long. Of all on one file only one is at work.
     """
 
     def __init__(self, path: Path) -> None:
         self._pid = os.getpid()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(
-            target=_keep_house, args=(path, self._stopping), name="prismq-housekeeper", daemon=True
-        )
+        self._post = Post(path)
+        self._thread = threading.Thread(target=_keep_house, args=(path, self._post), name="prismq-keeper", daemon=True)
         self._thread.start()
 
     def abandon(self) -> None:
         """Tell the thread to end, without waiting for it."""
-        self._stopping.set()
+        self._post.stop()
 
     def stop(self) -> None:
         """End the thread and wait for it; a forked child has no such thread."""
-        self.abandon()
         if self._pid == os.getpid():
+            self.abandon()
             self._thread.join()
 
 
-def _keep_house(path: Path, stopping: threading.Event) -> None:
+def _keep_house(path: Path, post: Post) -> None:
     from prismq.database import QueueDatabase
 
-    with QueueDatabase(path) as database:
-        checkpointer = Checkpointer(database)
-        version, pause, reap_at = -1, BUSY_PAUSE_SECONDS, 0.0
-        while not stopping.wait(pause):
+    with QueueDatabase(path) as database, post.taken(database):
+        house = _House(database, post)
+        pause = 0.0
+        while not (events := post.wait(pause)) & STOPPED:
             try:
-                last, version = version, _data_version(database)
-                checkpointer.checkpoint(CHECKPOINT_PAGES if version != last else 1)
-                if time.monotonic() >= reap_at:
-                    while reap(database.get_connection()) == REAP_CHUNK and not stopping.is_set():
-                        time.sleep(0)  # let the writers that waited go first
-                    reap_at = time.monotonic() + REAP_SECONDS
-                pause = IDLE_PAUSE_SECONDS if version == last else BUSY_PAUSE_SECONDS
+                pause = house.attend(events)
+            except QueueBusyError:
+                pause = TURN_SECONDS  # the others first
             except QueueDatabaseError as error:
                 pause = min(max(2 * pause, 1.0), FAILED_PAUSE_SECONDS)
                 _log.error("housekeeping of %s failed, trying again in %.0f s: %s", path, pause, error)
+                post.rest(pause)
+
+
+class _House:
+    """What there is to be done on one database."""
+
+    def __init__(self, database: QueueDatabase, post: Post) -> None:
+        self._database = database
+        self._post = post
+        self._checkpointer = Checkpointer(database)
+        self._changed_at: float | None = None  # since when not all of the WAL is copied
+
+    def attend(self, events: int) -> float:
+        """Do what the events call for; returns how long to wait for more, in seconds."""
+        now = time.monotonic()
+        if events & (CHANGED | ELECTED):
+            self._changed_at = now
+        if events & CHECKPOINT or self._checkpointer.delays:
+            self._checkpointer.checkpoint(CHECKPOINT_PAGES)
+        elif self._changed_at is not None and now - self._changed_at >= IDLE_SECONDS:
+            self._checkpointer.checkpoint()
+            self._changed_at = None
+        self._post.order_delay(self._checkpointer.delay_us)
+        if events & (DUE | ELECTED):
+            self._let_in_and_bring_back()
+        if events & (DUE | ELECTED | CHANGED | LOOK):
+            self._post.expect(self._next_turn)
+            if self._post.is_anybody_waiting():
+                self._wake()
+        if self._checkpointer.delays:
+            return HELD_PAUSE_SECONDS
+        return IDLE_SECONDS if self._changed_at is not None else math.inf
+
+    def _let_in_and_bring_back(self) -> None:
+        connection = self._database.get_connection()
+        while reap(connection) == REAP_CHUNK or let_in(connection) == PROMOTE_LIMIT:
+            pass
+
+    def _next_turn(self) -> datetime | None:
+        turns = [row[0] for row in self._database.execute(sql.NEXT_TURNS) if row[0] is not None]
+        return min((_as_time(turn) for turn in turns), default=None)
+
+    def _wake(self) -> None:
+        for kind, choosy, count in self._database.execute(sql.READY_KINDS, (MOST_CALLED,)).fetchall():
+            self._post.call(str(kind), bool(choosy), count)
 
 
 class Checkpointer:
@@ -102,7 +145,14 @@ class Checkpointer:
         self._database = database
         self._copied, self._copied_at = -1, 0.0  # how much was copied, and since when
         self._restart_at = 0.0  # monotonic; later after somebody was in the way
-        self._restart_pause = BUSY_PAUSE_SECONDS
+        self._restart_pause = RESTART_PAUSE_SECONDS
+        self.delay_us = 0
+        """How long each writer should rest before its turn, so that the WAL stays bounded."""
+
+    @property
+    def delays(self) -> bool:
+        """Whether writers are slowed down at the moment."""
+        return self.delay_us > 0
 
     def checkpoint(self, worth: int = 1) -> None:
         """Copy what was committed if that is `worth` pages; restart a long WAL."""
@@ -113,36 +163,37 @@ class Checkpointer:
         # What stays behind for long belongs to a reader that holds a snapshot: until it ends, nothing is begun anew.
         read_on = copied < pages and now - self._copied_at > SNAPSHOT_SECONDS
         restart = pages > RESTART_PAGES and now >= self._restart_at
-        if (restart or pages - copied >= worth) and (read_on or pages < LONG_PAGES):
+        left = pages - copied
+        if (restart or left >= worth) and (read_on or pages < LONG_PAGES or left > LONG_PAGES):
             pages, copied = self._run("PASSIVE")[1:]
         # What is not copied yet will be while the restart holds the writers, so it should be little; unless the writers
         # outrun the copying, when holding them is the point.
-        little = pages if pages >= LONG_PAGES else max(CHECKPOINT_PAGES, pages // 4)
+        little = LONG_PAGES if pages >= LONG_PAGES else max(CHECKPOINT_PAGES, pages // 4)
         if restart and not read_on and pages - copied <= little:
-            self._restart()
-
-    def _restart(self) -> None:
-        # It holds the writers while it waits for readers: it looks often, so as not to hold them for long, and gives up
-        # soon, because a reader may stay.
-        raw = self._database.get_connection().apsw
-        gives_up_at = time.monotonic() + RESTART_WAIT_SECONDS
-
-        def wait(_times: int) -> bool:
-            time.sleep(SHORTEST_WAIT_SECONDS)
-            return time.monotonic() < gives_up_at
-
-        raw.set_busy_handler(wait)
-        try:
             blocked = self._run("RESTART")[0]
-        finally:
-            raw.set_busy_timeout(round(settings.BUSY_TIMEOUT_SECONDS * 1000))
-        self._restart_pause = min(2 * self._restart_pause, RESTART_PAUSE_SECONDS) if blocked else BUSY_PAUSE_SECONDS
-        self._restart_at = time.monotonic() + self._restart_pause
+            longer = min(2 * self._restart_pause, LONGEST_RESTART_PAUSE_SECONDS)
+            self._restart_pause = longer if blocked else RESTART_PAUSE_SECONDS
+            self._restart_at = time.monotonic() + self._restart_pause
+            pages = pages if blocked else 0
+        self.delay_us = delay_us(pages * settings.PAGE_BYTES)
 
     def _run(self, mode: str) -> tuple[int, int, int]:
         """Whether somebody was in the way, the pages in the WAL, and how many of them are in the database."""
         blocked, pages, copied = self._database.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         return blocked, pages, copied
+
+
+def delay_us(wal_bytes: int) -> int:
+    """How long each writer rests before its turn when the WAL has grown so long under a reader's snapshot.
+
+    From 1 ms at a quarter of the limit to 256 ms, doubling eight times on the way; at the limit nobody writes.
+    """
+    quarter = settings.WAL_LIMIT_BYTES / 4
+    if wal_bytes < quarter:
+        return 0
+    if wal_bytes >= settings.WAL_LIMIT_BYTES:
+        return CLOSED
+    return int(1000 * 2 ** (8 * (wal_bytes - quarter) / (settings.WAL_LIMIT_BYTES - quarter)))
 
 
 def checkpoint_inline(connection: apsw.Connection, name: str, pages: int) -> int:
@@ -151,11 +202,6 @@ def checkpoint_inline(connection: apsw.Connection, name: str, pages: int) -> int
         with suppress(apsw.Error):  # the commit stands; the next one tries again
             connection.wal_checkpoint(name, apsw.SQLITE_CHECKPOINT_PASSIVE)
     return apsw.SQLITE_OK
-
-
-def _data_version(database: QueueDatabase) -> int:
-    """Changes when somebody else has committed."""
-    return int(database.execute("PRAGMA data_version").fetchone()[0])
 
 
 def reap(connection: Connection) -> int:
@@ -167,3 +213,19 @@ def reap(connection: Connection) -> int:
     for task_id, status, error in returned:
         _log.warning("task %s is %s: %s", task_id, status, error, extra={"task_id": task_id, "status": status})
     return len(returned)
+
+
+def let_in(connection: Connection) -> int:
+    """Make up to PROMOTE_LIMIT delayed tasks that are due claimable. How many."""
+    now = clock.to_text(clock.now())
+    if connection.execute(sql.DUE, (now,)).fetchone() is None:
+        return 0
+    return connection.execute(sql.PROMOTE, (now, PROMOTE_LIMIT)).rowcount
+
+
+def _as_time(turn: str) -> datetime:
+    """When a delayed task is due or a lease ends; what is no time, has come."""
+    try:
+        return clock.to_datetime(turn) or clock.now()
+    except ValueError:
+        return clock.now()

@@ -82,12 +82,12 @@ class NativeDriver:
             count += 1
         return self._execute(self._lib.OP_ENQUEUE, count, numbers, texts)
 
-    def claim(self, wanted: Claim) -> list[Task]:
-        while (tasks := self._claim(wanted)) is None:
+    def claim(self, wanted: Claim, expected: bool = False) -> list[Task]:
+        while (tasks := self._claim(wanted, expected)) is None:
             reap(self._connection)
         return tasks
 
-    def _claim(self, wanted: Claim) -> list[Task] | None:
+    def _claim(self, wanted: Claim, expected: bool) -> list[Task] | None:
         """The claimed tasks; None when leases that ran out are to be brought back first."""
         worker, types, capabilities, strategy, limit, lease_ms = wanted
         worker_bytes = worker.encode()
@@ -103,6 +103,7 @@ class NativeDriver:
                 _STRATEGIES[strategy],
                 limit,
                 lease_ms,
+                expected,
             ):
                 raise self._error()
             result = self._result
@@ -142,6 +143,22 @@ class NativeDriver:
                 )
             )
         return tasks
+
+    def has_task(self, wanted: Claim) -> bool:
+        types, capabilities = wanted.types, wanted.capabilities
+        while True:
+            with self._hold():
+                if self._lib.prismq_look(
+                    self._handle or self._closed(),
+                    self._null if types is None else types,
+                    0 if types is None else len(types),
+                    capabilities,
+                    len(capabilities),
+                ):
+                    raise self._error()
+                if not self._result.expired:
+                    return bool(self._result.numbers[0])
+            reap(self._connection)
 
     def complete(self, token: Token) -> bool:
         task_id, worker, attempt = token
@@ -223,8 +240,11 @@ def _pack_token(token: Token, numbers: list[int], texts: list[bytes]) -> None:
     texts.append(worker)
 
 
-def open_handle(connection: Connection, module: ModuleType) -> Any:
-    """A C handle on the connection, with the SQL of `sql`; `prismq_close` it before the connection closes."""
+def open_handle(connection: Connection, module: ModuleType, timeout: float | None = None) -> Any:
+    """A C handle on the connection, with the SQL of `sql`; `prismq_close` it before the connection closes.
+
+    `timeout` is how long its statements wait for the write lock, in seconds; None for the connection's.
+    """
     ffi, lib = module.ffi, module.lib
     texts = [
         ffi.new("char[]", getattr(sql, name.removeprefix("SQL_")).encode())
@@ -233,7 +253,7 @@ def open_handle(connection: Connection, module: ModuleType) -> Any:
     ]
     with connection.hold():
         pointer = ffi.cast("void *", connection.apsw.sqlite3_pointer())
-        timeout_ms = round(connection.timeout * 1000)
+        timeout_ms = round((connection.timeout if timeout is None else timeout) * 1000)
         handle = lib.prismq_open(pointer, ffi.new("char *[]", texts), len(texts), timeout_ms)
     if handle == ffi.NULL:
         raise QueueDatabaseError("the native driver could not be opened: out of memory, or built for another version")

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from prismq import clock, sql
+from prismq import clock, native, sql
 from prismq.driver import (
     FAIL_OUTCOMES,
     ID_BLOCK,
-    PROMOTE_LIMIT,
     Claim,
     DriverName,
     FailOutcome,
@@ -24,7 +23,13 @@ from prismq.driver import (
     Token,
 )
 from prismq.errors import QueueDatabaseError, from_apsw
-from prismq.housekeeping import LONGEST_WAIT_SECONDS, SHORTEST_WAIT_SECONDS, checkpoint_inline, reap
+from prismq.housekeeping import (
+    LONGEST_WAIT_SECONDS,
+    PROMOTE_LIMIT,
+    SHORTEST_WAIT_SECONDS,
+    checkpoint_inline,
+    reap,
+)
 from prismq.models import SchedulingStrategy, Task, claimed_task
 
 if TYPE_CHECKING:
@@ -55,7 +60,8 @@ class PythonDriver:
         self._waiting_since = 0.0  # at the first refusal of the lock
         with connection.hold():
             connection.apsw.set_wal_hook(checkpoint_inline)
-            connection.apsw.set_busy_handler(self._wait_for_turn)
+            if native.load() is None:  # else waiting is the VFS's, by the busy timeout
+                connection.apsw.set_busy_handler(self._wait_for_turn)
 
     def enqueue(self, task: NewTask) -> int:
         return self.enqueue_many([task])[0]
@@ -92,16 +98,20 @@ class PythonDriver:
                     self._reserved_id = self._one(sql.RESERVED_IDS) or 0
         return ids
 
-    def claim(self, wanted: Claim) -> list[Task]:
+    def claim(self, wanted: Claim, expected: bool = False) -> list[Task]:
         with self._connection.hold():
             alone = not self._connection.in_transaction
-            if not (self._last_claim_empty and alone):
+            if expected or not (self._last_claim_empty and alone):
                 tasks = self._claim_in_transaction(wanted)
                 if tasks or not alone:
                     return tasks
             tasks = self._claim_in_transaction(wanted) if self._look(wanted) else []
             self._last_claim_empty = not tasks
             return tasks
+
+    def has_task(self, wanted: Claim) -> bool:
+        with self._connection.hold():
+            return self._look(wanted)
 
     def complete(self, token: Token) -> bool:
         return self.complete_many([token])[0]

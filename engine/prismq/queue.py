@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from prismq import clock, lottery, sql, submission
+from prismq import asynchronous, clock, idle, lottery, sql, submission
+from prismq.asynchronous import Stop
 from prismq.connection import Connection
 from prismq.database import QueueDatabase
-from prismq.driver import Driver, DriverChoice, DriverName, FailOutcome, Failure, Token, check_choice, connect
-from prismq.errors import InvalidTaskError, LeaseLostError
+from prismq.driver import Claim, Driver, DriverChoice, DriverName, FailOutcome, Failure, Token, check_choice, connect
+from prismq.errors import InvalidTaskError, LeaseLostError, QueueProgrammingError
 from prismq.models import SchedulingStrategy, Task
 from prismq.retry import RetryConfig
 from prismq.settings import Durability
 from prismq.submission import RunAfter
+
+T = TypeVar("T")
 
 
 class TaskQueue:
@@ -90,13 +96,16 @@ class TaskQueue:
         capabilities: Mapping[str, Any] | None = None,
         strategy: SchedulingStrategy | str = SchedulingStrategy.PRIORITY,
         lease_seconds: float = 60,
+        wait: float | None = 0,
     ) -> Task | None:
         """Take the next task for `lease_seconds`, or None when there is none for this worker.
 
         Its status, lease and attempt change in one transaction. `types` limits by task type. A task with needs
-        (`compatibility`) goes only to workers whose `capabilities` meet them. Settle it with `complete` or `fail`.
+        (`compatibility`) goes only to workers whose `capabilities` meet them. With `wait`, sleep until there is one, up
+        to that many seconds (None: for ever). Settle it with `complete` or `fail`.
         """
-        tasks = self._claim(worker_id, 1, types, capabilities, strategy, lease_seconds)
+        wanted = submission.claim(worker_id, 1, types, capabilities, strategy, lease_seconds)
+        tasks = self._claim(wanted, wait)
         return tasks[0] if tasks else None
 
     def claim_many(
@@ -108,9 +117,53 @@ class TaskQueue:
         capabilities: Mapping[str, Any] | None = None,
         strategy: SchedulingStrategy | str = SchedulingStrategy.PRIORITY,
         lease_seconds: float = 60,
+        wait: float | None = 0,
     ) -> list[Task]:
-        """As `claim`, for up to `limit` tasks in one transaction, best first."""
-        return self._claim(worker_id, limit, types, capabilities, strategy, lease_seconds)
+        """As `claim`, for up to `limit` tasks in one transaction, best first; with `wait`, at least one."""
+        wanted = submission.claim(worker_id, limit, types, capabilities, strategy, lease_seconds)
+        return self._claim(wanted, wait)
+
+    async def aclaim(
+        self,
+        worker_id: str,
+        *,
+        types: Iterable[str] | str | None = None,
+        capabilities: Mapping[str, Any] | None = None,
+        strategy: SchedulingStrategy | str = SchedulingStrategy.PRIORITY,
+        lease_seconds: float = 60,
+        wait: float | None = None,
+    ) -> Task | None:
+        """As `claim`, without holding up the event loop; waits for ever by default.
+
+        A task that was claimed when the caller is cancelled is given back as if it had never been claimed.
+        """
+        wanted = submission.claim(worker_id, 1, types, capabilities, strategy, lease_seconds)
+        _check_wait(wait)
+        tasks = await asynchronous.wait_in_thread(
+            lambda stop: self._claim(wanted, wait, stop), self._give_back
+        )
+        return tasks[0] if tasks else None
+
+    def wait(
+        self,
+        timeout: float | None,
+        types: Iterable[str] | str | None = None,
+        capabilities: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Sleep until there is a task that such a claim would get, at most `timeout` seconds (None: for ever).
+
+        False after the timeout. Another worker may take the task before this one does.
+        """
+        wanted = submission.claim("wait", 1, types, capabilities, SchedulingStrategy.PRIORITY, 60)
+        driver = self._ready()
+        return self._until(lambda _: driver.has_task(wanted), wanted, timeout) or False
+
+    def release(self, task: Task) -> None:
+        """Give a claimed task back as if it had never been claimed. LeaseLostError when the claim is stale."""
+        token = _token(task)
+        if self.database.execute(sql.UNCLAIM, (*token, clock.to_text(clock.now()))).rowcount != 1:
+            raise self._lost(task)
+        _settled(task, "queued")
 
     def complete(self, task: Task) -> None:
         """Record that the claimed task is done. LeaseLostError when the claim is stale."""
@@ -225,21 +278,54 @@ class TaskQueue:
             self._connection = connection
         return driver
 
-    def _claim(
-        self,
-        worker_id: str,
-        limit: int,
-        types: Iterable[str] | str | None,
-        capabilities: Mapping[str, Any] | None,
-        strategy: SchedulingStrategy | str,
-        lease_seconds: float,
-    ) -> list[Task]:
-        wanted = submission.claim(worker_id, limit, types, capabilities, strategy, lease_seconds)
+    def _claim(self, wanted: Claim, wait: float | None, stop: Stop | None = None) -> list[Task]:
         driver = self._ready()
         if wanted.strategy is SchedulingStrategy.WEIGHTED_RANDOM and not self._lottery_is_open:
             lottery.open_lottery(self.database)
             self._lottery_is_open = not self.database.get_connection().in_transaction  # which may yet be undone
-        return driver.claim(wanted)
+        if wait == 0:
+            return driver.claim(wanted)
+        return self._until(lambda called: driver.claim(wanted, called), wanted, wait, stop) or []
+
+    def _until(
+        self, attempt: Callable[[bool], T], wanted: Claim, timeout: float | None, stop: Stop | None = None
+    ) -> T | None:
+        """What `attempt` returns once that is true, tried again whenever there may be a new task; None if too late.
+
+        It is told whether this one was called for a task.
+        """
+        _check_wait(timeout)
+        connection = self.database.get_connection()
+        if timeout != 0 and connection.in_transaction:
+            raise QueueProgrammingError("waiting for a task inside a transaction would keep everybody from adding one")
+        if result := attempt(False):
+            return result
+        ends = math.inf if timeout is None else time.monotonic() + timeout
+        place = idle.take_place(connection.path, wanted)
+        with stop.interrupting(place) if stop is not None else nullcontext():
+            served = False
+            try:
+                while True:
+                    place.arm()
+                    if result := attempt(False):
+                        return result
+                    called = False
+                    while not called:
+                        left = ends - time.monotonic()
+                        if left <= 0 or (stop is not None and stop.is_set()):
+                            return None
+                        if connection.closed:
+                            raise QueueProgrammingError("the queue was closed while this thread waited for a task")
+                        called = place.sleep(left)
+                    if result := attempt(True):
+                        served = True
+                        return result
+            finally:
+                place.leave(served)
+
+    def _give_back(self, tasks: list[Task]) -> None:
+        for task in tasks:
+            self.release(task)
 
     def _refuse(self, lost: list[Task]) -> None:
         if lost:
@@ -272,3 +358,8 @@ def _id(task_id: object) -> int:
     if not -(2**63) <= task_id < 2**63:
         raise InvalidTaskError(f"task_id is {task_id}; ids have at most 64 bits")
     return task_id
+
+
+def _check_wait(seconds: float | None) -> None:
+    if seconds is not None:
+        submission.milliseconds(seconds, "wait")

@@ -31,6 +31,11 @@ QUEUE_PRAGMAS: dict[str, str | int] = {
     "journal_size_limit": 67108864,  # bytes
 }
 
+PAGE_BYTES = int(PRAGMAS["page_size"])
+WAL_LIMIT_BYTES = 1 << 30
+"""The WAL grows no longer than this, and one transaction more: it only grows beyond 64 MiB while a reader holds a
+snapshot, and writers then are slowed down from a quarter of it on."""
+
 BUSY_TIMEOUT_SECONDS = int(PRAGMAS["busy_timeout"]) / 1000
 
 # NORMAL survives a crash of the process and may lose the last commits in a power cut; FULL loses nothing acknowledged.

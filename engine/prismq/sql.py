@@ -209,6 +209,35 @@ RETURNING CASE status WHEN 'queued' THEN 1 WHEN 'dead_letter' THEN 2 ELSE 3 END"
 # ?4 now, ?5 lease_until_utc
 RENEW: Final = f"UPDATE task_queue SET lease_until_utc = ?5, updated_at_utc = ?4 {_HELD}"
 
+# As if the claim had never been. ?4 now
+UNCLAIM: Final = f"""UPDATE task_queue SET status = 'queued', attempts = attempts - 1, locked_by = NULL,
+  lease_until_utc = NULL, reserved_at_utc = NULL, processing_started_utc = NULL, updated_at_utc = ?4 {_HELD}"""
+
+# -- a housekeeper's --------------------------------------------------------------------------------------------------
+
+# When the next delayed task is due or lease ends, as two rows; '' for a lease that has no end.
+NEXT_TURNS: Final = """SELECT (SELECT turn FROM task_queue INDEXED BY ix_task_status_prio_time
+  WHERE phase = 0 AND needs = 0 ORDER BY turn LIMIT 1)
+UNION ALL SELECT (SELECT turn FROM task_queue INDEXED BY ix_task_status_prio_time
+  WHERE phase = 2 AND needs = 0 ORDER BY turn LIMIT 1)"""
+
+# What kinds of tasks are ready, and how many of each, counted up to ?1: type, whether they are choosy, count.
+READY_KINDS: Final = """WITH RECURSIVE head (id) AS (
+  SELECT (SELECT id FROM task_queue INDEXED BY ix_task_type_status
+    WHERE phase = 1 AND type >= '' ORDER BY type, needs LIMIT 1)
+  UNION ALL
+  SELECT coalesce(
+    (SELECT id FROM task_queue INDEXED BY ix_task_type_status
+      WHERE phase = 1 AND type = kind.type AND needs > kind.needs ORDER BY type, needs LIMIT 1),
+    (SELECT id FROM task_queue INDEXED BY ix_task_type_status
+      WHERE phase = 1 AND type > kind.type ORDER BY type, needs LIMIT 1))
+  FROM head CROSS JOIN task_queue AS kind ON kind.id = head.id
+)
+SELECT kind.type, kind.needs IS NOT 0,
+  (SELECT count(*) FROM (SELECT 1 FROM task_queue INDEXED BY ix_task_type_status
+    WHERE phase = 1 AND type = kind.type AND needs = kind.needs LIMIT ?1) AS counted)
+FROM head CROSS JOIN task_queue AS kind ON kind.id = head.id"""
+
 # -- an operator's ----------------------------------------------------------------------------------------------------
 
 # The columns of a Task, in the order of its fields. ?1 id

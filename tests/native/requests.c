@@ -46,7 +46,7 @@ static int enqueue(queue *queue, const char *type, const char *key, int64_t prio
 }
 
 static int claim_one(queue *queue) {
-  return prismq_claim(queue->handle, TEXT("worker"), NONE, TEXT("{}"), BY_PRIORITY, 1, 60000);
+  return prismq_claim(queue->handle, TEXT("worker"), NONE, TEXT("{}"), BY_PRIORITY, 1, 60000, 0);
 }
 
 static int execute_request(queue *queue, int operation, int64_t count, const int64_t *numbers, int64_t numbers_count,
@@ -85,7 +85,7 @@ static void a_task_lives_by_every_strategy(void) {
     for (int typed = 0; typed < 2; typed++) {
       const char *types = typed ? "[\"video\"]" : NULL;
       EXPECT(prismq_claim(queue.handle, TEXT("worker"), types, typed ? (int64_t)strlen(types) : 0, TEXT("{}"), strategy,
-                          8, 60000) == SQLITE_OK);
+                          8, 60000, 0) == SQLITE_OK);
       EXPECT(queue.result->numbers_count == 8 * 5);
       int64_t id = queue.result->numbers[0];
       EXPECT(prismq_complete(queue.handle, id, TEXT("another"), 1) == SQLITE_OK && queue.result->numbers[0] == 0);
@@ -225,7 +225,7 @@ static void times_out_of_range_end_at_its_ends(void) {
                 "1970-01-01 00:00:00.000,9999-12-31 23:59:59.999' FROM task_queue") == 1);
   static const int64_t leases[] = {INT64_MAX, INT64_MIN, 0};
   for (int i = 0; i < 3; i++) {
-    EXPECT(prismq_claim(queue.handle, TEXT("w"), NONE, TEXT("{}"), BY_FIFO, 1, leases[i]) == SQLITE_OK);
+    EXPECT(prismq_claim(queue.handle, TEXT("w"), NONE, TEXT("{}"), BY_FIFO, 1, leases[i], 0) == SQLITE_OK);
     EXPECT(queue.result->numbers_count == 5);
     int64_t id = queue.result->numbers[0], attempt = queue.result->numbers[2];
     const int64_t renewal[] = {id, 1, attempt, leases[i]};
@@ -279,7 +279,7 @@ static void another_handle_of_the_database_sees_its_tasks(void) {
   queue queue = open_queue();
   prismq_handle *other = prismq_open(queue.database, statements, STATEMENTS, 5000);
   EXPECT(other != NULL && enqueue(&queue, "video", NULL, 1) == SQLITE_OK);
-  EXPECT(prismq_claim(other, TEXT("other"), NONE, TEXT("{}"), BY_FIFO, 1, 1000) == SQLITE_OK);
+  EXPECT(prismq_claim(other, TEXT("other"), NONE, TEXT("{}"), BY_FIFO, 1, 1000, 0) == SQLITE_OK);
   EXPECT(prismq_results(other)->numbers_count == 5);
   prismq_close(other);
   EXPECT(claim_one(&queue) == SQLITE_OK && queue.result->numbers_count == 0);
@@ -389,7 +389,7 @@ static void running_out_of_memory_undoes_an_operation(void) {
     if (queue.handle != NULL) {
       queue.result = prismq_results(queue.handle);
       code = execute_request(&queue, OP_ENQUEUE, 20, numbers, COUNT(numbers), text, COUNT(text));
-      claimed = prismq_claim(queue.handle, TEXT("w"), NONE, TEXT("{}"), BY_FIFO, 5, 60000);
+      claimed = prismq_claim(queue.handle, TEXT("w"), NONE, TEXT("{}"), BY_FIFO, 5, 60000, 0);
       many = claimed == SQLITE_OK ? queue.result->numbers_count / 5 : 0;
       int64_t id = many ? queue.result->numbers[0] : 0;
       if (many) completed = prismq_complete(queue.handle, id, TEXT("w"), 1);

@@ -16,7 +16,7 @@ NATIVE = Path(__file__).resolve().parents[2] / "native"
     ("name", "value"),
     [
         ("ID_BLOCK", driver.ID_BLOCK),
-        ("PROMOTE_LIMIT", driver.PROMOTE_LIMIT),
+        ("PROMOTE_LIMIT", housekeeping.PROMOTE_LIMIT),
         ("BLOCK_ROWS", sql.BLOCK_ROWS),
         ("INLINE_CHECKPOINT_PAGES", housekeeping.INLINE_CHECKPOINT_PAGES),
         ("SHORTEST_WAIT_US", housekeeping.SHORTEST_WAIT_SECONDS * 1_000_000),

@@ -1,4 +1,4 @@
-/* A VFS that is SQLite's own but for one thing: the frames of a transaction reach the WAL in one write.
+/* The WAL's file, on which a transaction's frames arrive in one write.
  *
  * SQLite writes two pieces a frame (24 bytes of header, then the page), a system call each. Here the pieces of one
  * transaction are gathered and handed to the file together when its commit frame is complete, which is before SQLite
@@ -14,56 +14,18 @@
  * The other danger is a write that fails after SQLite was told that the pieces are written. Then the transaction must
  * not commit: until the write lock is given up, everything that concerns those pieces fails as the write did.
  */
+#include "wal_file.h"
+
 #include <string.h>
 
-#include "sqlite_api.h"
-#include "wal_vfs.h"
+#include "database_file.h"
 
 enum {
   FRAME_HEADER_BYTES = 24,
   SMALLEST_PAGE = 512,
   COMMIT_MARK_OFFSET = 4, /* bytes 4..7 of a frame header: the database's size after a commit, 0 in other frames */
-  GATHER_BYTES = 64 * 1024,
-  WAL_WRITE_LOCK = 0 /* its index among the locks of the WAL index */
+  GATHER_BYTES = 64 * 1024
 };
-
-typedef struct wal_file wal_file;
-
-/* Follows the default VFS's own file structure in memory, so that its methods find what they expect at the front. */
-typedef struct {
-  const sqlite3_io_methods *original;
-  sqlite3_io_methods methods;
-  wal_file *wal;
-  int writing; /* holds the WAL's write lock */
-} database_tail;
-
-struct wal_file {
-  sqlite3_file base;
-  sqlite3_file *real;      /* the default VFS's file, right behind this structure */
-  database_tail *database; /* NULL when SQLite did not say which database the WAL is of */
-  char *gathered;
-  int length;
-  sqlite3_int64 offset; /* of the first gathered byte in the file, or of the first one lost by a failure */
-  sqlite3_int64 end;    /* where this transaction's next piece goes; 0 before its first */
-  int page_next;        /* and whether that is a page or a frame header */
-  int committing;       /* the last frame header is the commit frame's */
-  int failure;          /* of writing gathered pieces, in this transaction */
-};
-
-typedef struct {
-  sqlite3_vfs base;
-  sqlite3_vfs *real;
-} wal_vfs;
-
-static wal_vfs the_vfs; /* written once, by wal_vfs_register */
-
-static size_t aligned(int size) { return ((size_t)size + 15) & ~(size_t)15; }
-
-static database_tail *tail_of(sqlite3_file *file) {
-  return (database_tail *)(void *)((char *)file + aligned(the_vfs.real->szOsFile));
-}
-
-/* -- the WAL file ------------------------------------------------------------------------------------------------- */
 
 static int flush(wal_file *wal) {
   if (wal->failure != SQLITE_OK || wal->length == 0) return wal->failure;
@@ -72,7 +34,7 @@ static int flush(wal_file *wal) {
   return wal->failure;
 }
 
-static void forget_transaction(wal_file *wal) {
+void wal_file_forget(wal_file *wal) {
   wal->length = 0;
   wal->end = 0;
   wal->page_next = 0;
@@ -105,6 +67,7 @@ static int write_through(wal_file *wal, const void *piece, int amount, sqlite3_i
 
 static int wal_write(sqlite3_file *file, const void *piece, int amount, sqlite3_int64 offset) {
   wal_file *wal = (wal_file *)file;
+  if (wal->database != NULL) wal->database->written = offset + amount;
   if (!may_gather(wal, amount, offset)) return write_through(wal, piece, amount, offset);
   if (wal->gathered == NULL) wal->gathered = sqlite3_malloc64(GATHER_BYTES);
   if (wal->gathered == NULL) return write_through(wal, piece, amount, offset);
@@ -199,79 +162,17 @@ static const sqlite3_io_methods wal_methods = {
     .xDeviceCharacteristics = wal_device_characteristics,
 };
 
-/* -- the database file, whose methods are the default VFS's but for an eye on the write lock ----------------------- */
-
-static int database_shm_lock(sqlite3_file *file, int offset, int count, int flags) {
-  database_tail *tail = tail_of(file);
-  int of_writer = offset == WAL_WRITE_LOCK && (flags & SQLITE_SHM_EXCLUSIVE);
-  if (of_writer && (flags & SQLITE_SHM_UNLOCK)) {
-    tail->writing = 0;
-    if (tail->wal != NULL) forget_transaction(tail->wal);
-  }
-  int code = tail->original->xShmLock(file, offset, count, flags);
-  if (of_writer && (flags & SQLITE_SHM_LOCK) && code == SQLITE_OK) tail->writing = 1;
-  return code;
-}
-
-static int open_database(sqlite3_vfs *real, const char *name, sqlite3_file *file, int flags, int *out_flags) {
-  database_tail *tail = tail_of(file);
-  memset(tail, 0, sizeof *tail);
-  int code = real->xOpen(real, name, file, flags, out_flags);
-  if (code != SQLITE_OK || file->pMethods == NULL || file->pMethods->iVersion < 2) return code;
-  tail->original = file->pMethods;
-  tail->methods = *file->pMethods;
-  if (tail->methods.iVersion > 3) tail->methods.iVersion = 3;
-  tail->methods.xShmLock = database_shm_lock;
-  file->pMethods = &tail->methods;
-  return code;
-}
-
-static int open_wal(sqlite3_vfs *real, const char *name, sqlite3_file *file, int flags, int *out_flags) {
+int wal_file_open(sqlite3_vfs *real, const char *name, sqlite3_file *file, int flags, int *out_flags) {
   wal_file *wal = (wal_file *)file;
   memset(wal, 0, sizeof *wal);
-  wal->real = (sqlite3_file *)(void *)((char *)file + aligned((int)sizeof *wal));
+  wal->real = (sqlite3_file *)(void *)((char *)file + aligned(sizeof *wal));
   int code = real->xOpen(real, name, wal->real, flags, out_flags);
   if (wal->real->pMethods == NULL) return code; /* then SQLite must not call xClose: ours stays NULL too */
   wal->base.pMethods = &wal_methods;
-  sqlite3_file *database = name != NULL ? sqlite3_database_file_object(name) : NULL;
-  if (database != NULL && database->pMethods != NULL && database->pMethods == &tail_of(database)->methods) {
-    wal->database = tail_of(database);
+  wal->database = name == NULL ? NULL : database_file_of(sqlite3_database_file_object(name));
+  if (wal->database != NULL) {
     wal->database->wal = wal;
     wal->database->writing = 0; /* a lock of an earlier WAL index went with it */
   }
-  return code;
-}
-
-static int vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *out_flags) {
-  sqlite3_vfs *real = ((wal_vfs *)vfs)->real;
-  if (flags & SQLITE_OPEN_WAL) return open_wal(real, name, file, flags, out_flags);
-  if (flags & SQLITE_OPEN_MAIN_DB) return open_database(real, name, file, flags, out_flags);
-  return real->xOpen(real, name, file, flags, out_flags);
-}
-
-static int register_once(void) {
-  if (the_vfs.real != NULL) return SQLITE_OK;
-  sqlite3_vfs *real = sqlite3_vfs_find(NULL);
-  if (real == NULL) return SQLITE_ERROR;
-  the_vfs.base = *real; /* every other method works on the copy: they use its pAppData at most */
-  the_vfs.base.iVersion = real->iVersion < 3 ? real->iVersion : 3;
-  the_vfs.base.pNext = NULL;
-  the_vfs.base.zName = "prismq";
-  the_vfs.base.xOpen = vfs_open;
-  size_t behind_tail = aligned(real->szOsFile) + sizeof(database_tail);
-  size_t behind_wal = aligned((int)sizeof(wal_file)) + (size_t)real->szOsFile;
-  the_vfs.base.szOsFile = (int)(behind_tail > behind_wal ? behind_tail : behind_wal);
-  the_vfs.real = real;
-  int code = sqlite3_vfs_register(&the_vfs.base, 0);
-  if (code != SQLITE_OK) the_vfs.real = NULL;
-  return code;
-}
-
-/* Two threads may load the module at once. */
-int wal_vfs_register(void) {
-  sqlite3_mutex *mutex = sqlite3_mutex_alloc(SQLITE_MUTEX_STATIC_APP1);
-  sqlite3_mutex_enter(mutex);
-  int code = register_once();
-  sqlite3_mutex_leave(mutex);
   return code;
 }

@@ -1,7 +1,7 @@
-#ifndef PRISMQ_WAL_VFS_H
-#define PRISMQ_WAL_VFS_H
+#ifndef PRISMQ_VFS_H
+#define PRISMQ_VFS_H
 
 /* Registers the VFS "prismq" beside SQLite's default one. Returns a SQLite code. Needs sqlite3_api. */
-int wal_vfs_register(void);
+int vfs_register(void);
 
 #endif

@@ -1,0 +1,52 @@
+/* The writers' gate: whose turn it is to ask for the write lock.
+ *
+ * The lock itself is SQLite's, which the kernel gives back when its holder dies; the gate is where those sleep who did
+ * not get it. Whoever gives the lock up wakes the one who has slept longest, and for a moment keeps the turn for that
+ * one, so that nobody who comes meanwhile goes first.
+ *
+ * A turn is a few transactions long for one who comes back at once: its caches are warm, and waking the next one takes as
+ * long as a transaction.
+ */
+#ifndef PRISMQ_GATE_H
+#define PRISMQ_GATE_H
+
+#include "sidecar.h"
+
+/* A connection's way through the gate. */
+typedef struct {
+  uint32_t seen;   /* of `releases`, before the lock was last refused */
+  uint32_t jitter; /* state of a random number generator */
+  int queued;      /* has waited, so that others may be waiting behind */
+  int called;      /* was woken: the turn is kept for this one */
+  int times;       /* it had the lock in this turn */
+  int comes_back;  /* asked again right after it had given the lock up */
+  int64_t asked_at_us;
+  int64_t turn_began_us;
+  int64_t left_at_us;
+} gate_pass;
+
+/* Whether this one may ask SQLite for the write lock, or somebody else's turn it is. */
+int gate_may_ask(sidecar *view, gate_pass *pass);
+
+/* The lock was got; given back. */
+void gate_enter(sidecar *view, gate_pass *pass);
+void gate_leave(sidecar *view, gate_pass *pass);
+
+/* Whether the lock's holder is this very thread, by another connection: waiting would never end. */
+int gate_is_own(sidecar *view);
+
+/* After a refusal: sleeps until it may be this one's turn, at most `left_us`. `waited_us` is how long it has been. */
+void gate_wait(sidecar *view, gate_pass *pass, int64_t waited_us, int64_t left_us);
+
+/* Sleeps a moment, whoever's turn it is. */
+void gate_rest(gate_pass *pass, int64_t waited_us, int64_t left_us);
+
+/* Waits no more: the turn goes on if it was kept for this one. */
+void gate_give_up(sidecar *view, gate_pass *pass);
+
+/* The rest before a turn that whoever keeps house has ordered, in microseconds; GATE_CLOSED: there is no turn. */
+enum { GATE_CLOSED = 0x7fffffff };
+int64_t gate_delay_us(sidecar *view);
+void gate_order_delay(sidecar *view, int64_t delay_us);
+
+#endif

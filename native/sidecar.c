@@ -1,0 +1,54 @@
+#include "sidecar.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "atomics.h"
+#include "places.h"
+
+/* "prismq" and the layout's version, in the byte order of this machine. */
+static const uint64_t FORMAT = UINT64_C(0x716d736972700001);
+
+enum { LONGEST_PATH = 4096 };
+
+static int name_of(const sidecar *view, char into[LONGEST_PATH]) {
+  int length = snprintf(into, LONGEST_PATH, "%s-prismq", view->database);
+  return length > 0 && length < LONGEST_PATH;
+}
+
+static void attach(sidecar *view) {
+  char path[LONGEST_PATH];
+  view->words = NULL;
+  if (!name_of(view, path) || !platform_map(&view->region, path, view->database, sizeof(sidecar_words))) return;
+  view->words = view->region.memory;
+  if (load64(&view->words->format) == FORMAT) return;
+  /* New, or another version's: nobody depends on what is in it, so it is simply wiped. */
+  memset((char *)view->words + sizeof view->words->format, 0, sizeof *view->words - sizeof view->words->format);
+  store64(&view->words->format, FORMAT);
+}
+
+void sidecar_open(sidecar *view, const char *database) {
+  memset(view, 0, sizeof *view);
+  view->database = database;
+  attach(view);
+}
+
+void sidecar_close(sidecar *view) {
+  if (view->words == NULL) return;
+  view->words = NULL;
+  platform_unmap(&view->region);
+}
+
+int sidecar_renew(sidecar *view) {
+  if (view->words == NULL || load32(&view->words->retired) == 0) return 0;
+  platform_unmap(&view->region);
+  attach(view);
+  return 1;
+}
+
+void sidecar_check(sidecar *view) {
+  char path[LONGEST_PATH];
+  if (view->words == NULL || !name_of(view, path) || platform_is_mapped(&view->region, path)) return;
+  store32(&view->words->retired, 1);
+  places_call_all(view);
+}

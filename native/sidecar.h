@@ -1,0 +1,84 @@
+/* The file beside a database through which its processes see and wake each other.
+ *
+ * All in it are hints: what it says may be old, wrong or gone at any moment, and then somebody wakes up later than they
+ * could or once for nothing. What is true stands in the database, and in file locks that vanish with their owner.
+ * Deleting the file while it is in use loses nothing: those who use it make a new one.
+ */
+#ifndef PRISMQ_SIDECAR_H
+#define PRISMQ_SIDECAR_H
+
+#include <stdint.h>
+
+#include "platform.h"
+
+enum {
+  SIDECAR_PLACES = 256,    /* idle workers that can be woken one by one; further ones look every few ms */
+  PLACE_TYPES = 5          /* task types that a place names exactly */
+};
+
+/* Where writers wait for their turn: gate.h. */
+typedef struct {
+  volatile uint32_t releases;  /* goes up when the write lock is given up and somebody may be waiting for it */
+  volatile uint32_t contended; /* somebody may be waiting */
+  volatile uint64_t kept_until_us; /* until then (steady clock) the turn is kept for the one who was woken; 0 for nobody */
+  volatile uint64_t holder;        /* the thread that has the write lock; 0 none that comes through the gate */
+  volatile uint64_t delay_until_us; /* until then (steady clock) the following holds */
+  volatile uint32_t delay_us;      /* how long each writer is to rest before its turn, so that the WAL stays bounded */
+  volatile uint32_t watched; /* one of those who wait looks again soon, in case nobody calls */
+  uint32_t unused[4];
+} gate_words;
+
+/* Where the one who keeps house is called: keeper.h. */
+typedef struct {
+  volatile uint32_t calls; /* goes up with each call */
+  volatile uint32_t wanted; /* keeper_wish bits */
+  volatile uint64_t due_ms; /* wall clock: when the next delayed task is due or lease ends, as far as known; 0 unknown */
+  volatile uint64_t seen_at_us; /* steady clock: when whoever keeps house was last awake */
+  uint32_t unused[10];
+} keeper_words;
+
+/* Where an idle worker sleeps: places.h. */
+typedef struct {
+  volatile uint32_t calls;
+  volatile uint32_t state;
+  uint32_t flags;
+  uint32_t type_count; /* 0: any; more than PLACE_TYPES: types[0] has a bit for each */
+  uint64_t types[PLACE_TYPES];
+  uint64_t unused;
+} place_words;
+
+typedef struct {
+  volatile uint64_t format;  /* says which layout this is */
+  volatile uint32_t retired; /* the file has lost its name: make a new one */
+  volatile uint32_t waiting; /* somebody may be waiting at a place */
+  volatile uint32_t places_used; /* no place from here on was ever used */
+  volatile uint32_t next_place;  /* whom to look at first, so that the work goes round */
+  uint32_t unused[10];
+  gate_words gate;
+  keeper_words keeper;
+  place_words places[SIDECAR_PLACES];
+} sidecar_words;
+
+/* A view of the file by one connection or one process. */
+typedef struct {
+  platform_region region;
+  sidecar_words *words; /* NULL without one: read-only folder, full disk; everybody then polls */
+  const char *database; /* its path, which outlives the view */
+} sidecar;
+
+/* Locks on bytes of the file, far behind its content, as Windows' locks would keep others from what is locked. */
+enum {
+  LOCK_KEEPER = 1 << 30,
+  LOCK_PLACES = LOCK_KEEPER + 1 /* and as many as there are places */
+};
+
+void sidecar_open(sidecar *view, const char *database);
+void sidecar_close(sidecar *view);
+
+/* Opens the file anew after it was deleted or replaced. Whether it was. */
+int sidecar_renew(sidecar *view);
+
+/* Finds out whether the file was deleted or replaced, and tells everybody who still uses it. */
+void sidecar_check(sidecar *view);
+
+#endif
