@@ -9,21 +9,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import bare, costs, flat, harness, report
+from bench import bare, contend, costs, flat, guard, harness, idle, report, soak, steady, wake
 from bench.compiler import CompilerError
 from bench.crew import CrewError
 from bench.flat_operations import TYPES
+from bench.guarded import BATCH
 from bench.scenario import SMALLEST_PAYLOAD, Scenario
 from bench.scratch import scratch_folder
 
 PASSED, FAILED, INTERRUPTED = 0, 1, 130
 KILL_LEASE_SECONDS = 2.0
 
+EXIT_STATUS = "exit status: 0 all targets met, 1 one missed or a process failed, 2 wrong usage, 130 interrupted"
 RUN_EPILOG = """\
 other benchmarks:
   python -m bench bare     the API against bare SQLite, in one run
   python -m bench costs    WAL pages and CPU instructions per operation
   python -m bench flat     whether operations get dearer as the queue grows
+  python -m bench guard    whether pages or instructions grew beyond the baseline
+  python -m bench contend  whether many processes at once are served in turn
+  python -m bench steady   the longest calls of a queue that keeps up
+  python -m bench wake     how soon an idle worker of another process has a task
+  python -m bench idle     what an idle worker costs
+  python -m bench soak     how far the WAL grows under a reader that stays
 
 examples:
   python -m bench
@@ -37,7 +45,18 @@ exit status: 0 all targets met, 1 one missed or a process failed, 2 wrong usage,
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name; returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    command = {"bare": _bare, "costs": _costs, "flat": _flat}.get(given[0] if given else "")
+    commands = {
+        "bare": _bare,
+        "contend": _contend,
+        "costs": _costs,
+        "flat": _flat,
+        "guard": _guard,
+        "idle": _idle,
+        "soak": _soak,
+        "steady": _steady,
+        "wake": _wake,
+    }
+    command = commands.get(given[0] if given else "")
     try:
         return command(given[1:]) if command else _run(given)
     except (CrewError, CompilerError, costs.CostError) as error:
@@ -164,6 +183,155 @@ def _flat(arguments: Sequence[str]) -> int:
     print(flat.render(result))
     _save(options.json, result.as_json())
     return PASSED if result.passed else FAILED
+
+
+def _contend(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "python -m bench contend",
+        "Processes that enqueue into one file without a pause, then two producers and two workers: the queue's own"
+        " waiting against SQLite's, in interleaved rounds on fresh files, and how evenly the processes are served.",
+        "example:\n  python -m bench contend --processes 8 --rounds 3 --seconds 2 --json contend.json\n\n"
+        + EXIT_STATUS,
+    )
+    parser.add_argument("--processes", type=_whole, default=16, metavar="P", help="that enqueue (default 16)")
+    parser.add_argument("--rounds", type=_whole, default=5, metavar="N", help="(default 5)")
+    parser.add_argument("--seconds", type=_positive, default=5.0, metavar="N", help="of a side's turn (default 5)")
+    options = parser.parse_args(arguments)
+    _check_places(parser, options)
+    with scratch_folder(options.path) as folder:
+        result = contend.measure(folder, options.processes, options.rounds, options.seconds)
+    print(contend.render(result))
+    _save(options.json, result.as_json())
+    return PASSED if result.passed else FAILED
+
+
+def _steady(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "python -m bench steady",
+        "A paced load, by default at half of the capacity measured first: the longest calls, beside those of a control"
+        " call in the same processes that shows what the operating system alone does to them.",
+        "example:\n  python -m bench steady --seconds 20 --rate 1000 --json steady.json\n\n" + EXIT_STATUS,
+    )
+    parser.add_argument("--producers", type=_whole, default=4, metavar="P", help="producer processes (default 4)")
+    parser.add_argument("--workers", type=_whole, default=4, metavar="W", help="worker processes (default 4)")
+    parser.add_argument("--seconds", type=_positive, default=60.0, metavar="N", help="when paced (default 60)")
+    parser.add_argument(
+        "--rate", type=_positive, metavar="TASKS", help="tasks/s (default half the capacity, measured first)"
+    )
+    options = parser.parse_args(arguments)
+    _check_places(parser, options)
+    with scratch_folder(options.path) as folder:
+        result = steady.measure(folder, options.producers, options.workers, options.seconds, options.rate)
+    print(steady.render(result))
+    _save(options.json, result.as_json())
+    return PASSED if result.passed else FAILED
+
+
+def _wake(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "python -m bench wake",
+        "From an enqueue in one process to the task in the hands of an idle worker in another: woken by the queue,"
+        " against polling SQLite each millisecond, in interleaved rounds on fresh files. Then bursts of"
+        f" {wake.BURST_TASKS} tasks on many idle workers, and how many of them wake.",
+        "example:\n  python -m bench wake --samples 100 --rounds 2 --json wake.json\n\n" + EXIT_STATUS,
+    )
+    parser.add_argument("--samples", type=_whole, default=200, metavar="N", help="tasks of a round (default 200)")
+    parser.add_argument("--rounds", type=_whole, default=3, metavar="N", help="of each side (default 3)")
+    parser.add_argument("--processes", type=_whole, default=16, metavar="W", help="workers of the bursts (default 16)")
+    parser.add_argument("--driver", choices=("auto", "native", "python"), default="auto", help="(default auto)")
+    options = parser.parse_args(arguments)
+    _check_places(parser, options)
+    with scratch_folder(options.path) as folder:
+        result = wake.measure(folder, options.samples, options.rounds, options.processes, options.driver)
+    print(wake.render(result))
+    _save(options.json, result.as_json())
+    return PASSED if result.passed else FAILED
+
+
+def _idle(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "python -m bench idle",
+        "CPU time and context switches of worker processes that wait for tasks and get none, beside those of one that"
+        " polls SQLite each millisecond.",
+        "example:\n  python -m bench idle --seconds 60 --workers 8 --json idle.json\n\n" + EXIT_STATUS,
+    )
+    parser.add_argument("--seconds", type=_positive, default=20.0, metavar="N", help="measured (default 20)")
+    parser.add_argument("--workers", type=_whole, default=4, metavar="W", help="that wait (default 4)")
+    parser.add_argument("--driver", choices=("auto", "native", "python"), default="auto", help="(default auto)")
+    options = parser.parse_args(arguments)
+    _check_places(parser, options)
+    with scratch_folder(options.path) as folder:
+        result = idle.measure(folder, options.seconds, options.workers, options.driver)
+    print(idle.render(result))
+    _save(options.json, result.as_json())
+    return PASSED if result.passed else FAILED
+
+
+def _soak(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "python -m bench soak",
+        "Producers and workers as fast as they can. After a third of the time a reader takes a snapshot and keeps it,"
+        " so that no checkpoint can begin the WAL anew: how large that gets, and what the calls take meanwhile. The"
+        " default takes a few GB of disk.",
+        "example:\n  python -m bench soak --seconds 60 --snapshot-seconds 20 --json soak.json\n\n" + EXIT_STATUS,
+    )
+    parser.add_argument("--seconds", type=_positive, default=300.0, metavar="N", help="of the load (default 300)")
+    parser.add_argument("--processes", type=_whole, default=8, metavar="P", help="half of them workers (default 8)")
+    parser.add_argument(
+        "--snapshot-seconds", type=_positive, default=60.0, metavar="N", help="the reader stays (default 60)"
+    )
+    parser.add_argument("--driver", choices=("auto", "native", "python"), default="auto", help="(default auto)")
+    options = parser.parse_args(arguments)
+    _check_places(parser, options)
+    if options.processes < 2:
+        parser.error("--processes: at least 2, a producer and a worker")
+    if options.snapshot_seconds > options.seconds / 2:
+        parser.error("--snapshot-seconds: at most half of --seconds: a third comes before it, and some must come after")
+    with scratch_folder(options.path) as folder:
+        result = soak.measure(folder, options.seconds, options.processes, options.snapshot_seconds, options.driver)
+    print(soak.render(result))
+    _save(options.json, result.as_json())
+    return PASSED if result.passed else FAILED
+
+
+def _guard(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "python -m bench guard",
+        "WAL pages and CPU instructions of each operation, counted and held against a baseline. What was counted"
+        " repeats; instructions only with the same compiler, Python and SQLite, otherwise pages alone are compared.",
+        "examples:\n  python -m bench guard\n  python -m bench guard --update\n\n"
+        "exit status: 0 nothing grew by more than the tolerance, 1 something did",
+    )
+    parser.add_argument(
+        "--baseline", type=Path, default=guard.BASELINE, metavar="FILE", help="(default bench/baseline.json)"
+    )
+    parser.add_argument("--update", action="store_true", help="write the baseline anew; needs valgrind")
+    parser.add_argument(
+        "--tolerance", type=_positive, default=5.0, metavar="PERCENT", help="growth that passes (default 5)"
+    )
+    parser.add_argument(
+        "--tasks", type=_whole, metavar="N", help=f"with --update: of each operation (default {guard.TASKS})"
+    )
+    options = parser.parse_args(arguments)
+    _check_places(parser, options)
+    if options.tasks and not options.update:
+        parser.error("--tasks: needs --update, as what is compared is counted for as many as the baseline")
+    if options.tasks and options.tasks % BATCH:
+        parser.error(f"--tasks: a multiple of {BATCH}, the size of a batch")
+    if options.update and not options.baseline.resolve().parent.is_dir():
+        parser.error(f"--baseline: no such folder: {options.baseline.resolve().parent}")
+    if not options.update and not options.baseline.is_file():
+        parser.error(f"--baseline: no such file: {options.baseline}; --update writes it")
+    with scratch_folder(options.path) as folder:
+        if options.update:
+            result = guard.update(folder, options.baseline, options.tasks or guard.TASKS, options.tolerance)
+        else:
+            result = guard.check(folder, options.baseline, options.tolerance)
+    print(guard.render(result))
+    if options.update:
+        print(f"\nwritten: {options.baseline}")
+    _save(options.json, result.as_json())
+    return PASSED if options.update or result.passed else FAILED
 
 
 def _parser(program: str, description: str, epilog: str) -> argparse.ArgumentParser:

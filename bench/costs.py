@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.bare_sqlite import build
+from bench.isolation import ENVIRONMENT
 from bench.machine import Facts, describe, machine_facts
 from bench.progress import live_line
 from bench.scenario import Driver
@@ -150,8 +151,7 @@ def _run(
         str(database),
         *map(str, steps),
     ]
-    # Hashes seeded alike, as otherwise every run's dictionaries would take their own number of instructions.
-    environment = os.environ | {"PYTHONHASHSEED": "0"}
+    environment = os.environ | ENVIRONMENT
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
     if done.returncode:
         raise CostError(f"{' '.join(command)} failed:\n{done.stderr}")

@@ -64,11 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _engine(path: Path, driver: Driver) -> Operations:
     # Imported here, because a bare variant's instructions are counted in a process that needs none of it.
-    from prismq import QueueDatabase, TaskQueue
+    from bench.isolation import isolated_queue
 
-    database = QueueDatabase(str(path))
-    queue = TaskQueue(database, driver=driver)
-    database.execute("PRAGMA wal_autocheckpoint = 0")
+    queue = isolated_queue(path, driver)
     tasks: list[Task] = []
 
     def enqueue(count: int) -> None:

@@ -18,6 +18,10 @@ void announce_ready(announcement *news, const char *type, int64_t type_bytes, in
     news->ready[news->kinds++] = (ready_tasks){hash, 1, choosy};
 }
 
+void announce_taken(announcement *news) {
+  if (news != NULL && news->kinds > 0 && news->ready[0].count > 0) news->ready[0].count--;
+}
+
 void announce_due(announcement *news, int64_t due_ms, int64_t now_ms) {
   if (news == NULL) return;
   if (due_ms <= 0) due_ms = 1;

@@ -18,6 +18,8 @@ typedef struct {
 /* In these, NULL is nobody to tell. */
 void announce_ready(announcement *news, const char *type, int64_t type_bytes, int choosy);
 void announce_due(announcement *news, int64_t due_ms, int64_t now_ms);
+/* One of the ready ones was taken in the same transaction. */
+void announce_taken(announcement *news);
 void announce_look(announcement *news);
 
 /* The transaction is over: tells the others, if it was committed. */

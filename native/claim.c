@@ -88,7 +88,7 @@ static int normalise(prismq_handle *handle, int64_t id) {
 }
 
 /* Takes heads until `limit` or the end. */
-static int claim_heads(prismq_handle *handle, const claim *wanted) {
+int claim_heads(prismq_handle *handle, const claim *wanted) {
   format_time(later(handle->result.at_ms, wanted->lease_ms), handle->result.lease_until);
   handle->result.text_bytes = 0;
   if (put_text(handle, handle->result.at, TIME_BYTES) != SQLITE_OK ||
@@ -126,14 +126,15 @@ static int claim_heads(prismq_handle *handle, const claim *wanted) {
 /* Is there anything for this claim? Asked in a read transaction, so that idle workers don't take turns with writers.
  * Leases that ran out are only reported: bringing them back, and saying so in the log, is the caller's. */
 int look_for_task(prismq_handle *handle, const claim *wanted, int *found) {
-  int code = run_statement(handle, SQL_BEGIN_READ);
+  int alone = sqlite3_get_autocommit(handle->database);
+  int code = alone ? run_statement(handle, SQL_BEGIN_READ) : SQLITE_OK;
   if (code != SQLITE_OK) return code;
   int expired = has_row(handle, SQL_EXPIRED, 1);
   int due = has_row(handle, SQL_DUE, 1);
   sqlite3_stmt *head = expired == SQLITE_DONE && due == SQLITE_DONE ? head_statement(handle, wanted) : NULL;
   int ready = head == NULL ? SQLITE_DONE : first_step(handle, head);
   if (head != NULL && (ready == SQLITE_ROW || ready == SQLITE_DONE)) sqlite3_reset(head);
-  code = end_scope(handle, OWN, handle->result.code);
+  code = alone ? end_scope(handle, OWN, handle->result.code) : handle->result.code;
   if (code != SQLITE_OK) return code;
   handle->result.expired = expired == SQLITE_ROW;
   *found = due == SQLITE_ROW || ready == SQLITE_ROW;

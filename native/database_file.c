@@ -10,8 +10,8 @@
 #include "keeper.h"
 
 enum {
-  WAL_WRITE_LOCK = 0, /* indexes among the locks of the WAL index */
-  WAL_FIRST_READ_LOCK = 3,
+  WAL_WRITE_LOCK = 0, /* its index among the locks of the WAL index */
+  SHORTEST_TIMEOUT_US = 500000, /* SQLite sets shorter ones for moments, and goes on by other ways after them */
   CHECKPOINT_BYTES = 4 * 1024 * 1024 /* a WAL so long is worth a checkpoint */
 };
 
@@ -23,12 +23,10 @@ static void set_real_timeout(database_file *database, int ms) {
   (void)database->original->xFileControl(database->file, SQLITE_FCNTL_LOCK_TIMEOUT, &ms); /* unknown without timeouts */
 }
 
-/* One try: never waits. One who reads already and now wants to write can't wait at all: SQLite would not ask again. */
+/* One try: never waits. */
 static int ask(database_file *database) {
-  int upgrades = database->reading != 0 && !database->asked;
-  if (database->reading == 0) database->asked = 1;
-  if (gate_delay_us(&database->side) >= GATE_CLOSED) return SQLITE_BUSY;
-  if (!gate_may_ask(&database->side, &database->pass) && !upgrades) return SQLITE_BUSY;
+  if (database->waits && gate_must_rest(&database->side, &database->pass)) return SQLITE_BUSY;
+  if (!gate_may_ask(&database->side, &database->pass)) return SQLITE_BUSY;
   int code = database->original->xShmLock(database->file, WAL_WRITE_LOCK, 1, SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE);
   if (code == SQLITE_OK) {
     gate_enter(&database->side, &database->pass);
@@ -43,23 +41,25 @@ static int ask(database_file *database) {
 /* SQLite lets this lock wait for its busy timeout, which it would do by looking every millisecond. */
 static int ask_until_timeout(database_file *database) {
   int64_t asked = platform_steady_clock_us(), waited = 0, timeout = (int64_t)database->lock_timeout_ms * 1000;
+  int waits = database->waits;
   set_real_timeout(database, 0);
+  database->waits = 1;
   int code = ask(database);
   while ((code & 0xff) == SQLITE_BUSY && waited < timeout) {
     gate_wait(&database->side, &database->pass, waited, timeout - waited);
     code = ask(database);
     waited = platform_steady_clock_us() - asked;
   }
+  database->waits = waits;
   set_real_timeout(database, database->lock_timeout_ms);
-  if ((code & 0xff) != SQLITE_BUSY) return code;
+  if ((code & 0xff) != SQLITE_BUSY || timeout < SHORTEST_TIMEOUT_US) return code;
+  int closed = gate_is_closed(&database->side, &database->pass);
   gate_give_up(&database->side, &database->pass);
-  return gate_delay_us(&database->side) >= GATE_CLOSED ? SQLITE_LOCKED_BY_LIMIT : SQLITE_LOCKED_TOO_LONG;
+  return closed ? SQLITE_LOCKED_BY_LIMIT : SQLITE_LOCKED_TOO_LONG;
 }
 
 static int take_write_lock(database_file *database) {
   (void)sidecar_renew(&database->side);
-  int64_t delay_us = gate_delay_us(&database->side);
-  if (delay_us > 0 && delay_us < GATE_CLOSED && database->reading == 0) platform_sleep_us(delay_us);
   return database->lock_timeout_ms > 0 ? ask_until_timeout(database) : ask(database);
 }
 
@@ -78,15 +78,9 @@ static int give_write_lock_up(database_file *database) {
 
 static int database_shm_lock(sqlite3_file *file, int offset, int count, int flags) {
   database_file *database = database_file_of(file);
-  if (offset == WAL_WRITE_LOCK && count == 1 && (flags & SQLITE_SHM_EXCLUSIVE))
-    return flags & SQLITE_SHM_LOCK ? take_write_lock(database) : give_write_lock_up(database);
-  int code = database->original->xShmLock(file, offset, count, flags);
-  if (offset >= WAL_FIRST_READ_LOCK && !(flags & SQLITE_SHM_EXCLUSIVE) && code == SQLITE_OK) {
-    uint32_t lock = UINT32_C(1) << offset;
-    database->reading = flags & SQLITE_SHM_LOCK ? database->reading | lock : database->reading & ~lock;
-    if (database->reading == 0) database->asked = 0;
-  }
-  return code;
+  if (offset != WAL_WRITE_LOCK || count != 1 || !(flags & SQLITE_SHM_EXCLUSIVE))
+    return database->original->xShmLock(file, offset, count, flags);
+  return flags & SQLITE_SHM_LOCK ? take_write_lock(database) : give_write_lock_up(database);
 }
 
 static int database_file_control(sqlite3_file *file, int operation, void *argument) {

@@ -24,8 +24,7 @@ struct database_file {
   wal_file *wal;
   int writing;           /* holds the WAL's write lock */
   sqlite3_int64 written; /* end of what was last written to the WAL under that lock; 0 for nothing */
-  uint32_t reading;      /* locks of snapshots held, a bit each */
-  int asked;             /* for the write lock, before there was a snapshot */
+  int waits;             /* a refusal is not the end: a busy handler or a timeout follows */
   int lock_timeout_ms;   /* how long SQLite lets the next lock wait; 0 for not at all */
   sidecar side;
   gate_pass pass;

@@ -9,7 +9,7 @@ enum {
   BACK_US = 100,  /* who comes back so soon has more to do */
   WATCH_US = 1000,
   LONGEST_SLEEP_US = 5000, /* so soon the death of the lock's holder is noticed */
-  ORDER_US = 1000000,
+  ORDER_US = 300000,
   SHORTEST_WAIT_US = 100,
   LONGEST_WAIT_US = 1000
 };
@@ -42,7 +42,7 @@ void gate_enter(sidecar *view, gate_pass *pass) {
   if (pass->called) store64(&view->words->gate.kept_until_us, 0);
   if (pass->queued || !pass->comes_back) pass->times = 0;
   if (pass->times++ == 0) pass->turn_began_us = pass->queued ? platform_steady_clock_us() : pass->asked_at_us;
-  pass->queued = pass->called = 0;
+  pass->queued = pass->called = pass->rested = 0;
 }
 
 static void wake_next(sidecar *view) {
@@ -64,6 +64,16 @@ void gate_leave(sidecar *view, gate_pass *pass) {
 
 int gate_is_own(sidecar *view) { return view->words != NULL && load64(&view->words->gate.holder) == this_thread(); }
 
+/* An order that is not renewed lapses: who gave it may be dead. */
+static int64_t ordered_rest_us(sidecar *view, const gate_pass *pass) {
+  if (view->words == NULL || pass->exempt) return 0;
+  gate_words *gate = &view->words->gate;
+  uint32_t rest = load32(&gate->rest_us);
+  if (rest == 0) return 0;
+  int64_t left = (int64_t)load64(&gate->rest_until_us) - platform_steady_clock_us();
+  return left > 0 && left <= ORDER_US ? (int64_t)rest : 0;
+}
+
 /* Waits an eighth of the wait so far; half of that is random, so that waiters don't meet again. */
 void gate_rest(gate_pass *pass, int64_t waited_us, int64_t left_us) {
   int64_t longest = waited_us / 8;
@@ -75,7 +85,13 @@ void gate_rest(gate_pass *pass, int64_t waited_us, int64_t left_us) {
 }
 
 void gate_wait(sidecar *view, gate_pass *pass, int64_t waited_us, int64_t left_us) {
-  if (view->words == NULL) {
+  int64_t ordered = pass->rested ? 0 : ordered_rest_us(view, pass);
+  if (ordered > 0 && ordered < GATE_CLOSED) {
+    platform_sleep_us(ordered < left_us ? ordered : left_us);
+    pass->rested = 1;
+    return;
+  }
+  if (view->words == NULL || gate_is_closed(view, pass)) {
     gate_rest(pass, waited_us, left_us);
     return;
   }
@@ -102,22 +118,18 @@ void gate_wait(sidecar *view, gate_pass *pass, int64_t waited_us, int64_t left_u
 
 void gate_give_up(sidecar *view, gate_pass *pass) {
   int called = pass->called;
-  pass->queued = pass->called = 0;
+  pass->queued = pass->called = pass->rested = 0;
   if (view->words != NULL && called) wake_next(view);
 }
 
-/* An order that is not renewed lapses: who gave it may be dead. */
-int64_t gate_delay_us(sidecar *view) {
-  if (view->words == NULL) return 0;
-  gate_words *gate = &view->words->gate;
-  uint32_t delay = load32(&gate->delay_us);
-  if (delay == 0) return 0;
-  int64_t left = (int64_t)load64(&gate->delay_until_us) - platform_steady_clock_us();
-  return left > 0 && left <= ORDER_US ? (int64_t)delay : 0;
+void gate_order_rest(sidecar *view, int64_t rest_us) {
+  if (view->words == NULL) return;
+  store64(&view->words->gate.rest_until_us, (uint64_t)(platform_steady_clock_us() + ORDER_US));
+  store32(&view->words->gate.rest_us, (uint32_t)(rest_us < GATE_CLOSED ? rest_us : GATE_CLOSED));
 }
 
-void gate_order_delay(sidecar *view, int64_t delay_us) {
-  if (view->words == NULL) return;
-  store64(&view->words->gate.delay_until_us, (uint64_t)(platform_steady_clock_us() + ORDER_US));
-  store32(&view->words->gate.delay_us, (uint32_t)(delay_us < GATE_CLOSED ? delay_us : GATE_CLOSED));
+int gate_is_closed(sidecar *view, const gate_pass *pass) { return ordered_rest_us(view, pass) >= GATE_CLOSED; }
+
+int gate_must_rest(sidecar *view, const gate_pass *pass) {
+  return gate_is_closed(view, pass) || (!pass->rested && ordered_rest_us(view, pass) > 0);
 }

@@ -18,6 +18,8 @@ typedef struct {
   uint32_t jitter; /* state of a random number generator */
   int queued;      /* has waited, so that others may be waiting behind */
   int called;      /* was woken: the turn is kept for this one */
+  int rested;      /* as ordered, for this turn */
+  int exempt;      /* from such orders: it gives them */
   int times;       /* it had the lock in this turn */
   int comes_back;  /* asked again right after it had given the lock up */
   int64_t asked_at_us;
@@ -44,9 +46,12 @@ void gate_rest(gate_pass *pass, int64_t waited_us, int64_t left_us);
 /* Waits no more: the turn goes on if it was kept for this one. */
 void gate_give_up(sidecar *view, gate_pass *pass);
 
-/* The rest before a turn that whoever keeps house has ordered, in microseconds; GATE_CLOSED: there is no turn. */
+/* Whoever keeps house may order writers to rest before each turn, for the next moments; GATE_CLOSED: there is no turn. */
 enum { GATE_CLOSED = 0x7fffffff };
-int64_t gate_delay_us(sidecar *view);
-void gate_order_delay(sidecar *view, int64_t delay_us);
+void gate_order_rest(sidecar *view, int64_t rest_us);
+int gate_is_closed(sidecar *view, const gate_pass *pass);
+
+/* Whether this one is to rest before it asks; `gate_wait` does it. */
+int gate_must_rest(sidecar *view, const gate_pass *pass);
 
 #endif

@@ -143,7 +143,7 @@ int begin_scope(prismq_handle *handle, scope *opened) {
   int code = run_statement(handle, SQL_BEGIN);
   if (code == SQLITE_OK) return code;
   handle->result.waited_ms = (platform_steady_clock_us() - asked) / 1000;
-  if (code == SQLITE_BUSY && handle->file != NULL && gate_delay_us(&handle->file->side) >= GATE_CLOSED)
+  if (code == SQLITE_BUSY && handle->file != NULL && gate_is_closed(&handle->file->side, &handle->file->pass))
     code = handle->result.code = SQLITE_LOCKED_BY_LIMIT;
   if (handle->news != NULL) handle->news->accounted = 0;
   return code;
@@ -209,7 +209,10 @@ prismq_handle *prismq_open(void *database, const char *const *sql, int count, in
   if (handle == NULL) return NULL;
   handle->database = database;
   handle->file = database_file_of_connection(database);
-  if (handle->file != NULL) handle->news = &handle->file->news;
+  if (handle->file != NULL) {
+    handle->news = &handle->file->news;
+    handle->file->waits = 1;
+  }
   handle->pass.jitter = (uint32_t)(uintptr_t)handle ^ (uint32_t)platform_steady_clock_us();
   for (int i = 0; i < SQL_STATEMENTS; i++) {
     size_t bytes = strlen(sql[i]) + 1;

@@ -86,14 +86,21 @@ typedef enum { OWN, JOINED } scope;
 int begin_scope(prismq_handle *handle, scope *opened);
 int end_scope(prismq_handle *handle, scope opened, int code);
 
+/* -- requests: prismq.c */
+
+/* The claim that a request's numbers and text make up; 0 when they make up none. */
+int request_claim(const int64_t *numbers, int64_t numbers_count, const char *text, int64_t text_bytes, claim *wanted);
+
 /* -- operations, inside a transaction but for claims, which may need two */
 
 int enqueue_one(prismq_handle *handle, const new_task *task, int64_t *next_id);
 int enqueue_block(prismq_handle *handle, const new_task *tasks, int64_t *next_id);
+int claim_heads(prismq_handle *handle, const claim *wanted);
 int claim_tasks(prismq_handle *handle, const claim *wanted);
 int look_for_task(prismq_handle *handle, const claim *wanted, int *found);
 int complete_one(prismq_handle *handle, const token *held);
 int fail_one(prismq_handle *handle, const token *held, text error, int64_t retry, int64_t delay_ms);
+int unclaim_one(prismq_handle *handle, const token *held);
 int renew_one(prismq_handle *handle, const token *held, int64_t lease_ms);
 
 #endif

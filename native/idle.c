@@ -10,8 +10,12 @@
 
 struct prismq_room {
   sidecar side;
-  int place;   /* -1 for none */
-  char path[]; /* of the database */
+  int place; /* -1 for none */
+  int has_request;
+  int expecting; /* and has said so */
+  desk_words request, answer;
+  prismq_result result; /* of the answer */
+  char path[];          /* of the database */
 };
 
 prismq_room *prismq_room_open(const char *database_path) {
@@ -30,6 +34,15 @@ void prismq_room_close(prismq_room *room) {
   free(room);
 }
 
+void prismq_room_request(prismq_room *room, const prismq_request *claim) {
+  room->has_request = claim != NULL && claim->numbers_count <= DESK_NUMBERS && claim->text_bytes <= DESK_TEXT_BYTES;
+  if (!room->has_request) return;
+  room->request.numbers_count = (uint32_t)claim->numbers_count;
+  room->request.text_bytes = (uint32_t)claim->text_bytes;
+  memcpy(room->request.numbers, claim->numbers, (size_t)claim->numbers_count * sizeof *claim->numbers);
+  memcpy(room->request.text, claim->text, (size_t)claim->text_bytes);
+}
+
 int prismq_room_arm(prismq_room *room, const uint64_t *types, int64_t count, int offers) {
   if (sidecar_renew(&room->side)) room->place = -1;
   if (room->place < 0) room->place = places_enter(&room->side, types, count, offers);
@@ -37,17 +50,39 @@ int prismq_room_arm(prismq_room *room, const uint64_t *types, int64_t count, int
   return room->place >= 0;
 }
 
+/* Whether the answer is one; it comes from shared memory. */
+static int take_result(prismq_room *room) {
+  desk_words *answer = &room->answer;
+  if (answer->numbers_count != CLAIM_NUMBERS || answer->text_bytes > DESK_TEXT_BYTES) return 0;
+  room->result.numbers = answer->numbers;
+  room->result.numbers_count = answer->numbers_count;
+  room->result.text = answer->text;
+  room->result.text_bytes = answer->text_bytes;
+  return 1;
+}
+
 int prismq_room_sleep(prismq_room *room, int64_t timeout_us) {
-  platform_wait_end end = places_sleep(&room->side, room->place, timeout_us);
+  platform_wait_end end = WAIT_WOKEN;
+  if (!room->expecting)
+    end = places_sleep(&room->side, room->place, room->has_request ? &room->request : NULL, timeout_us);
+  room->expecting = !room->expecting && places_is_in_service(&room->side, room->place);
+  if (room->expecting) return ROOM_EXPECTING;
+  if (end == WAIT_WOKEN && places_take_answer(&room->side, room->place, &room->answer) == LEFT_SERVED)
+    return take_result(room) ? ROOM_SERVED : ROOM_WOKEN;
   /* Without anybody who looks for what nobody is told of, each looks for itself now and then. */
   return (int)(end == WAIT_TIMED_OUT && keeper_is_absent(&room->side) ? WAIT_WOKEN : end);
 }
 
+prismq_result *prismq_room_result(prismq_room *room) { return &room->result; }
+
 void prismq_room_interrupt(prismq_room *room) { places_interrupt(&room->side, room->place); }
 
-void prismq_room_leave(prismq_room *room, int served) {
-  if (places_leave(&room->side, room->place) && !served) keeper_ask(&room->side, WISH_LOOK, 1);
+int prismq_room_leave(prismq_room *room, int served) {
+  place_end end = places_leave(&room->side, room->place, &room->answer);
+  if (end == LEFT_CALLED && !served) keeper_ask(&room->side, WISH_LOOK, 1);
   room->place = -1;
+  room->expecting = 0;
+  return end == LEFT_SERVED && take_result(room);
 }
 
 uint64_t prismq_type_hash(const char *type, int64_t type_bytes) { return places_type_hash(type, type_bytes); }
@@ -62,7 +97,9 @@ struct prismq_keeper {
 
 prismq_keeper *prismq_keeper_open(prismq_handle *handle) {
   prismq_keeper *keeper = calloc(1, sizeof *keeper);
-  if (keeper != NULL) keeper->handle = handle;
+  if (keeper == NULL) return NULL;
+  keeper->handle = handle;
+  if (handle->file != NULL) handle->file->pass.exempt = 1;
   return keeper;
 }
 
@@ -81,6 +118,9 @@ int prismq_keeper_wait(prismq_keeper *keeper, int64_t timeout_us) {
   const volatile uint32_t *change = file != NULL ? database_file_change(file) : NULL;
   return keeper_wait(&keeper->state, side_of(keeper), change, timeout_us);
 }
+
+int64_t prismq_keeper_orphan_id(prismq_keeper *keeper) { return keeper->state.found.id; }
+int64_t prismq_keeper_orphan_attempt(prismq_keeper *keeper) { return keeper->state.found.attempt; }
 
 /* By a view of its own: the keeper's may be opened anew meanwhile. */
 void prismq_keeper_stop(prismq_keeper *keeper, const char *database_path) {
@@ -104,4 +144,4 @@ void prismq_keeper_note_due(prismq_keeper *keeper, int64_t due_ms) {
   keeper_note_due(side_of(keeper), due_ms, INT64_MIN / 2); /* its own call would wake nobody but itself */
 }
 
-void prismq_keeper_order_delay(prismq_keeper *keeper, int64_t delay_us) { gate_order_delay(side_of(keeper), delay_us); }
+void prismq_keeper_order_rest(prismq_keeper *keeper, int64_t rest_us) { gate_order_rest(side_of(keeper), rest_us); }

@@ -33,6 +33,7 @@ typedef enum {
   SQL_COMPLETE,
   SQL_FAIL,
   SQL_RENEW,
+  SQL_UNCLAIM,
   SQL_STATEMENTS
 } prismq_sql;
 
@@ -88,7 +89,8 @@ typedef struct prismq_handle prismq_handle;
 
 typedef struct prismq_room prismq_room;
 typedef struct prismq_keeper prismq_keeper;
-typedef enum { ROOM_WOKEN, ROOM_CHANGED, ROOM_TIMED_OUT, ROOM_INTERRUPTED } prismq_room_end;
+typedef enum { ROOM_WOKEN, ROOM_CHANGED, ROOM_TIMED_OUT, ROOM_INTERRUPTED, ROOM_SERVED, ROOM_EXPECTING } prismq_room_end;
+typedef enum { CLAIM_NUMBERS = 5 } prismq_claim_numbers; /* in the result of a claim, a task */
 typedef enum {
   KEEP_ELECTED = 1,    /* this one keeps house from now on */
   KEEP_LOOK = 2,       /* tasks may have become claimable that nobody was told of */
@@ -96,7 +98,8 @@ typedef enum {
   KEEP_CHANGED = 8,    /* something was committed, by whomever */
   KEEP_DUE = 16,       /* a delayed task is due, or a lease has ended */
   KEEP_STOPPED = 32,
-  KEEP_ALONE = 64 /* there can be no sidecar file: look by yourself */
+  KEEP_ALONE = 64, /* there can be no sidecar file: look by yourself */
+  KEEP_ORPHAN = 128 /* a task was claimed for a worker that did not come for it: give it back */
 } prismq_events;
 
 /* The entry points return 0 or SQLite's extended code, which is in the result too. A handle is used by one thread at a
@@ -126,16 +129,24 @@ void prismq_room_close(prismq_room *room);
  * more, then sleep. 0: there is no place, keep looking. */
 int prismq_room_arm(prismq_room *room, const uint64_t *types, int64_t count, int offers);
 int prismq_room_sleep(prismq_room *room, int64_t timeout_us);
+/* What would be claimed, so that who adds a task can claim it for the one who sleeps: ROOM_EXPECTING when that begins
+ * (sleep on), ROOM_SERVED when the task is there. NULL: nothing. */
+void prismq_room_request(prismq_room *room, const prismq_request *claim);
+/* As a claim's result, valid until the next call. Without text the task was too long: read its row. */
+prismq_result *prismq_room_result(prismq_room *room);
 /* Ends the sleep of another thread, which has not left. */
 void prismq_room_interrupt(prismq_room *room);
-/* Gives the place up; unless `served`, a call since it was armed is passed on to somebody else. */
-void prismq_room_leave(prismq_room *room, int served);
+/* Gives the place up; unless `served`, a call since it was armed is passed on to somebody else. 1: it was
+ * served meanwhile, and has a task to give back. */
+int prismq_room_leave(prismq_room *room, int served);
 uint64_t prismq_type_hash(const char *type, int64_t type_bytes);
 
 /* Who keeps house, with a handle of its own. `prismq_keeper_wait` returns prismq_events, 0 after the timeout. */
 prismq_keeper *prismq_keeper_open(prismq_handle *handle);
 void prismq_keeper_close(prismq_keeper *keeper);
 int prismq_keeper_wait(prismq_keeper *keeper, int64_t timeout_us);
+int64_t prismq_keeper_orphan_id(prismq_keeper *keeper);
+int64_t prismq_keeper_orphan_attempt(prismq_keeper *keeper);
 /* Ends the wait of another thread, now and for ever. */
 void prismq_keeper_stop(prismq_keeper *keeper, const char *database_path);
 int prismq_keeper_is_anybody_waiting(prismq_keeper *keeper);
@@ -143,5 +154,5 @@ void prismq_keeper_call(prismq_keeper *keeper, const char *type, int64_t type_by
 /* The next delayed task or end of a lease was read from the database: forget, read, then say. */
 void prismq_keeper_forget_due(prismq_keeper *keeper);
 void prismq_keeper_note_due(prismq_keeper *keeper, int64_t due_ms);
-/* How long every writer rests before its turn, for the next second; 2^31 - 1: nobody writes. */
-void prismq_keeper_order_delay(prismq_keeper *keeper, int64_t delay_us);
+/* How long every writer rests before its turn, for the next 0.3 s; 2^31 - 1: nobody writes. */
+void prismq_keeper_order_rest(prismq_keeper *keeper, int64_t rest_us);

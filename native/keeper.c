@@ -37,10 +37,19 @@ void keeper_note_due(sidecar *view, int64_t due_ms, int64_t now_ms) {
   if ((before == 0 || due < before) && due_ms < now_ms + SOON_MS) keeper_call(view);
 }
 
+static uint64_t name_of(const keeper *self) { return (platform_process() << 40) ^ (uint64_t)(uintptr_t)self; }
+
+/* One who has the lock and was stopped (a debugger, a paused container) is stood in for until it moves again. */
 static int lead(keeper *self, sidecar *view) {
-  if (self->leads || !platform_try_lock(&view->region, LOCK_KEEPER)) return 0;
-  self->leads = 1;
-  return KEEP_ELECTED;
+  if (self->leads == 2 && !keeper_is_absent(view) && load64(&view->words->keeper.seen_who) != name_of(self))
+    self->leads = 0;
+  if (self->leads == 1) return 0;
+  int before = self->leads;
+  if (platform_try_lock(&view->region, LOCK_KEEPER))
+    self->leads = 1;
+  else if (before == 0 && keeper_is_absent(view))
+    self->leads = 2;
+  return self->leads != 0 && before == 0 ? KEEP_ELECTED : 0;
 }
 
 static int64_t smaller(int64_t one, int64_t other) { return one < other ? one : other; }
@@ -58,6 +67,7 @@ static int take_wish(sidecar *view, keeper_wish wish, int64_t *not_before_us, in
 /* What there is to do for the one who leads; 0 for nothing. */
 static int due_events(keeper *self, sidecar *view, const volatile uint32_t *change, int64_t now) {
   int events = 0;
+  if (places_rescue(view, &self->found)) events |= KEEP_ORPHAN;
   if (take_wish(view, WISH_LOOK, &self->look_at_us, LOOK_REST_US, now)) events |= KEEP_LOOK;
   if (take_wish(view, WISH_CHECKPOINT, &self->checkpoint_at_us, CHECKPOINT_REST_US, now)) events |= KEEP_CHECKPOINT;
   uint64_t due = load64(&view->words->keeper.due_ms);
@@ -95,6 +105,7 @@ int keeper_wait(keeper *self, sidecar *view, const volatile uint32_t *change, in
     int events = lead(self, view);
     if (self->leads) {
       store64(&view->words->keeper.seen_at_us, (uint64_t)now);
+      store64(&view->words->keeper.seen_who, name_of(self));
       events |= due_events(self, view, change, now);
     }
     if (events) return events;
@@ -126,7 +137,7 @@ void keeper_forget_due(sidecar *view) {
 }
 
 void keeper_resign(keeper *self, sidecar *view) {
-  if (view->words == NULL || !self->leads) return;
+  if (view->words == NULL || self->leads != 1) return;
   platform_unlock(&view->region, LOCK_KEEPER);
   self->leads = 0;
 }

@@ -4,7 +4,7 @@
 #ifndef PRISMQ_KEEPER_H
 #define PRISMQ_KEEPER_H
 
-#include "sidecar.h"
+#include "places.h"
 
 typedef enum {
   WISH_LOOK = 1,      /* something was committed that nobody has looked at for what it makes claimable */
@@ -13,12 +13,13 @@ typedef enum {
 
 /* One who would keep house, and does if the lock is its. */
 typedef struct {
-  int leads;
+  int leads; /* 2: in place of one who has the lock and does not move */
   volatile uint32_t stopping; /* set by another thread */
   volatile uint32_t calls;    /* the word at which one sleeps who does not lead */
   int64_t look_at_us;       /* steady clock: not before then; wishes are kept until the time has come */
   int64_t checkpoint_at_us;
   int64_t bury_at_us;
+  orphan found;    /* with KEEP_ORPHAN */
   uint32_t change; /* of the WAL index, as last seen */
 } keeper;
 

@@ -1,9 +1,18 @@
 #include "places.h"
 
+#include <stddef.h>
+#include <string.h>
+
 #include "atomics.h"
 
-enum { FREE, AWAKE, WAITING, CALLED }; /* a place's state */
-enum { OFFERS = 1 };                   /* its flags: the worker has capabilities */
+enum { FREE, AWAKE, WAITING, CALLED, IN_SERVICE, SERVED }; /* a place's state */
+enum {
+  DEAD_US = 5000,     /* a task claimed for one who has died is given back after that long */
+  STOPPED_US = 30000, /* for one who does not come for it, after that long */
+  SERVICE_US = 50000, /* a transaction may take so long before who serves is taken for dead */
+  PATIENCE_US = 100000,
+  SPIN_US = 500 /* an answer is awaited without sleeping at first: falling asleep and waking up take as long */
+};
 
 /* FNV-1a, 64 bits. */
 uint64_t places_type_hash(const char *type, int64_t bytes) {
@@ -17,7 +26,7 @@ static uint64_t bloom_bit(uint64_t type) { return UINT64_C(1) << (type >> 58); }
 typedef enum { NO, PERHAPS, YES } fit;
 
 static fit fits(const place_words *place, const ready_tasks *ready) {
-  if (ready->choosy && !(place->flags & OFFERS)) return NO;
+  if (ready->choosy && !place->offers) return NO;
   fit best = ready->choosy ? PERHAPS : YES;
   if (place->type_count == 0) return best;
   if (place->type_count > PLACE_TYPES) return place->types[0] & bloom_bit(ready->type) ? PERHAPS : NO;
@@ -42,6 +51,61 @@ static int call(sidecar *view, int number) {
   /* Nobody sleeps there: about to, or dead. */
   if (platform_is_locked(&view->region, lock_of(number))) return 1;
   (void)swap32(&place->state, CALLED, FREE);
+  return 0;
+}
+
+int places_begin_service(sidecar *view, const ready_tasks *ready, desk_words *request) {
+  if (ready->choosy || !places_are_waiting(view)) return -1;
+  uint32_t count = used(view) < SIDECAR_DESKS ? used(view) : SIDECAR_DESKS, first = load32(&view->words->next_place);
+  for (uint32_t i = 0; i < count; i++) {
+    int number = (int)((first % count + i) % count);
+    place_words *place = &view->words->places[number];
+    if (load32(&place->state) != WAITING || !load32(&place->has_request) || fits(place, ready) != YES) continue;
+    if (!platform_is_locked(&view->region, lock_of(number))) continue; /* it has died */
+    store64(&place->served_at_us, (uint64_t)platform_steady_clock_us());
+    if (!swap32(&place->state, WAITING, IN_SERVICE)) continue;
+    memcpy(request, &view->words->desks[number], sizeof *request); /* what is read of it can't change any more */
+    (void)add32(&place->calls, 1);
+    (void)platform_wake(&view->region, &place->calls);
+    store32(&view->words->next_place, (uint32_t)number + 1);
+    return number;
+  }
+  return -1;
+}
+
+int places_go_on_serving(sidecar *view, int number) {
+  if (view->words == NULL || load32(&view->words->places[number].state) != IN_SERVICE) return 0;
+  store64(&view->words->places[number].served_at_us, (uint64_t)platform_steady_clock_us());
+  return 1;
+}
+
+int places_end_service(sidecar *view, int number, const desk_words *answer) {
+  if (view->words == NULL) return 0;
+  place_words *place = &view->words->places[number];
+  if (answer != NULL && load32(&place->state) == IN_SERVICE)
+    memcpy(&view->words->desks[number], answer, offsetof(desk_words, text) + answer->text_bytes);
+  store64(&place->served_at_us, (uint64_t)platform_steady_clock_us());
+  if (!swap32(&place->state, IN_SERVICE, answer != NULL ? SERVED : CALLED)) return 0;
+  (void)add32(&place->calls, 1);
+  (void)platform_wake(&view->region, &place->calls);
+  return 1;
+}
+
+int places_rescue(sidecar *view, orphan *found) {
+  if (view->words == NULL) return 0;
+  int64_t now = platform_steady_clock_us();
+  uint32_t count = used(view) < SIDECAR_DESKS ? used(view) : SIDECAR_DESKS;
+  for (uint32_t i = 0; i < count; i++) {
+    place_words *place = &view->words->places[i];
+    uint32_t state = load32(&place->state);
+    int64_t age = now - (int64_t)load64(&place->served_at_us);
+    if (state == IN_SERVICE && age >= SERVICE_US) (void)places_end_service(view, (int)i, NULL);
+    if (state != SERVED || age < DEAD_US) continue;
+    int lives = platform_is_locked(&view->region, lock_of((int)i));
+    if (lives && age < STOPPED_US) continue;
+    *found = (orphan){view->words->desks[i].numbers[0], view->words->desks[i].numbers[2]};
+    if (swap32(&place->state, SERVED, lives ? CALLED : FREE)) return 1;
+  }
   return 0;
 }
 
@@ -100,8 +164,9 @@ int places_enter(sidecar *view, const uint64_t *types, int64_t count, int offers
     place_words *place = &view->words->places[number];
     if (load32(&place->state) != FREE || !platform_try_lock(&view->region, lock_of(number))) continue;
     if (!swap32(&place->state, FREE, AWAKE)) continue; /* taken by another thread of this process: the lock is its */
-    place->flags = offers ? OFFERS : 0;
-    place->type_count = count > PLACE_TYPES ? PLACE_TYPES + 1 : (uint32_t)count;
+    place->offers = offers != 0;
+    store32(&place->has_request, 0);
+    place->type_count = (uint16_t)(count > PLACE_TYPES ? PLACE_TYPES + 1 : count);
     if (count > PLACE_TYPES) place->types[0] = 0;
     for (int64_t i = 0; i < count; i++) {
       if (count > PLACE_TYPES)
@@ -117,11 +182,44 @@ int places_enter(sidecar *view, const uint64_t *types, int64_t count, int offers
   return -1;
 }
 
-int places_leave(sidecar *view, int place) {
-  if (view->words == NULL || place < 0) return 0;
-  uint32_t state = exchange32(&view->words->places[place].state, FREE);
+/* The answer may be under way: it is worth a moment, as otherwise a task would be claimed for nobody. */
+static uint32_t outcome(sidecar *view, int place) {
+  place_words *own = &view->words->places[place];
+  int64_t began = platform_steady_clock_us();
+  uint32_t state = load32(&own->state);
+  for (int64_t now = began; state == IN_SERVICE && now - began < PATIENCE_US; state = load32(&own->state)) {
+    uint32_t seen = load32(&own->calls);
+    now = platform_steady_clock_us();
+    if (now - began < SPIN_US) continue;
+    if (load32(&own->state) == IN_SERVICE) (void)platform_wait(&view->region, &own->calls, seen, SERVICE_US);
+  }
+  return state;
+}
+
+int places_is_in_service(sidecar *view, int place) {
+  return view->words != NULL && place >= 0 && load32(&view->words->places[place].state) == IN_SERVICE;
+}
+
+place_end places_take_answer(sidecar *view, int place, desk_words *answer) {
+  if (view->words == NULL || place < 0) return LEFT_ALONE;
+  uint32_t state = outcome(view, place);
+  if (state != SERVED) return state == CALLED ? LEFT_CALLED : LEFT_ALONE;
+  memcpy(answer, &view->words->desks[place], sizeof *answer);
+  /* Else the task was given back meanwhile, as this one did not come for it. */
+  return swap32(&view->words->places[place].state, SERVED, AWAKE) ? LEFT_SERVED : LEFT_CALLED;
+}
+
+place_end places_leave(sidecar *view, int place, desk_words *answer) {
+  if (view->words == NULL || place < 0) return LEFT_ALONE;
+  place_words *own = &view->words->places[place];
+  place_end end = LEFT_ALONE;
+  uint32_t state = load32(&own->state);
+  do {
+    if (state == IN_SERVICE || state == SERVED) end = places_take_answer(view, place, answer);
+    state = load32(&own->state);
+  } while (!swap32(&own->state, state, FREE));
   platform_unlock(&view->region, lock_of(place));
-  return state == CALLED;
+  return state == CALLED ? LEFT_CALLED : end;
 }
 
 void places_interrupt(sidecar *view, int place) {
@@ -138,11 +236,17 @@ void places_arm(sidecar *view, int place) {
   store32(&view->words->waiting, 1);
 }
 
-platform_wait_end places_sleep(sidecar *view, int place, int64_t timeout_us) {
+platform_wait_end places_sleep(sidecar *view, int place, const desk_words *request, int64_t timeout_us) {
   if (view->words == NULL || place < 0) return WAIT_CHANGED;
   place_words *own = &view->words->places[place];
   uint32_t seen = load32(&own->calls);
   if (load32(&own->state) != WAITING) return WAIT_WOKEN;
+  int lies_there = request != NULL && place < SIDECAR_DESKS;
+  if (lies_there) {
+    memcpy(&view->words->desks[place], request, offsetof(desk_words, text) + request->text_bytes);
+    store32(&own->has_request, 1);
+  }
   platform_wait_end end = platform_wait(&view->region, &own->calls, seen, timeout_us);
+  if (lies_there) store32(&own->has_request, 0);
   return load32(&own->state) != WAITING ? WAIT_WOKEN : end;
 }

@@ -3,6 +3,7 @@
  * engine/prismq/python_driver.py does the same in Python, step for step; both run the SQL of engine/prismq/sql.py.
  */
 #include "handle.h"
+#include "handover.h"
 #include "vfs.h"
 
 #ifdef _WIN32
@@ -76,6 +77,27 @@ static new_task next_task(reader *from) {
   return task;
 }
 
+static claim next_claim(reader *from) {
+  claim wanted;
+  wanted.worker = next_text(from);
+  wanted.types = next_text(from);
+  wanted.capabilities = next_text(from);
+  wanted.strategy = next_number(from);
+  wanted.limit = next_number(from);
+  wanted.lease_ms = next_number(from);
+  return wanted;
+}
+
+static int is_claim(const claim *wanted) {
+  return wanted->strategy >= BY_PRIORITY && wanted->strategy <= BY_LOTTERY && wanted->worker.bytes != NULL;
+}
+
+int request_claim(const int64_t *numbers, int64_t numbers_count, const char *text, int64_t text_bytes, claim *wanted) {
+  reader from = {numbers, numbers + numbers_count, text, text + text_bytes, 0};
+  *wanted = next_claim(&from);
+  return !from.broken && is_claim(wanted) && wanted->capabilities.bytes != NULL && wanted->limit == 1;
+}
+
 static int enqueue_all(prismq_handle *handle, reader *from, int64_t count) {
   int64_t next_id = 0;
   int code = SQLITE_OK;
@@ -127,8 +149,7 @@ static int execute_items(prismq_handle *handle, int operation, reader *from, int
 
 static int execute_claim(prismq_handle *handle, const claim *wanted) {
   clear_result(handle);
-  if (wanted->strategy < BY_PRIORITY || wanted->strategy > BY_LOTTERY || wanted->worker.bytes == NULL)
-    return fail_with(handle, SQLITE_MISUSE, "not a claim");
+  if (!is_claim(wanted)) return fail_with(handle, SQLITE_MISUSE, "not a claim");
   set_now(handle);
   return claim_tasks(handle, wanted);
 }
@@ -145,13 +166,7 @@ int prismq_execute(prismq_handle *handle, const prismq_request *request) {
   reader from = {numbers, numbers + request->numbers_count, bytes, bytes + request->text_bytes, 0};
   if (request->operation == OP_CLAIM) {
     if (request->count != 1) return fail_with(handle, SQLITE_MISUSE, "a request has one claim");
-    claim wanted;
-    wanted.worker = next_text(&from);
-    wanted.types = next_text(&from);
-    wanted.capabilities = next_text(&from);
-    wanted.strategy = next_number(&from);
-    wanted.limit = next_number(&from);
-    wanted.lease_ms = next_number(&from);
+    claim wanted = next_claim(&from);
     if (from.broken) return fail_with(handle, SQLITE_MISUSE, "the request is shorter than it says");
     return execute_claim(handle, &wanted);
   }
@@ -176,12 +191,19 @@ int prismq_enqueue(prismq_handle *handle, const char *type, int64_t type_bytes, 
                    max_attempts,
                    run_after_ms};
   clear_result(handle);
+  handover service;
+  handover_begin(handle, &service, &task);
   scope opened;
   int code = begin_scope(handle, &opened);
-  if (code != SQLITE_OK) return code;
-  set_now(handle);
-  int64_t next_id = 0;
-  return end_scope(handle, opened, enqueue_one(handle, &task, &next_id));
+  if (code == SQLITE_OK) {
+    set_now(handle);
+    int64_t next_id = 0;
+    code = enqueue_one(handle, &task, &next_id);
+    if (code == SQLITE_OK) handover_claim(handle, &service);
+    code = end_scope(handle, opened, code);
+  }
+  handover_end(handle, &service, code == SQLITE_OK);
+  return code;
 }
 
 int prismq_claim(prismq_handle *handle, const char *worker, int64_t worker_bytes, const char *types,

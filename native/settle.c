@@ -39,6 +39,12 @@ int fail_one(prismq_handle *handle, const token *held, text error, int64_t retry
   return code == SQLITE_OK ? put_number(handle, outcome) : code;
 }
 
+/* In a transaction of its own. */
+int unclaim_one(prismq_handle *handle, const token *held) {
+  sqlite3_stmt *statement = settling(handle, SQL_UNCLAIM, held);
+  return statement == NULL ? handle->result.code : finish(handle, statement);
+}
+
 int renew_one(prismq_handle *handle, const token *held, int64_t lease_ms) {
   sqlite3_stmt *statement = settling(handle, SQL_RENEW, held);
   if (statement == NULL) return handle->result.code;

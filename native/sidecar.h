@@ -13,7 +13,10 @@
 
 enum {
   SIDECAR_PLACES = 256,    /* idle workers that can be woken one by one; further ones look every few ms */
-  PLACE_TYPES = 5          /* task types that a place names exactly */
+  PLACE_TYPES = 5,         /* task types that a place names exactly */
+  SIDECAR_DESKS = 64,      /* the first places have one */
+  DESK_NUMBERS = 8,
+  DESK_TEXT_BYTES = 4096 - 8 - 8 * DESK_NUMBERS
 };
 
 /* Where writers wait for their turn: gate.h. */
@@ -22,8 +25,8 @@ typedef struct {
   volatile uint32_t contended; /* somebody may be waiting */
   volatile uint64_t kept_until_us; /* until then (steady clock) the turn is kept for the one who was woken; 0 for nobody */
   volatile uint64_t holder;        /* the thread that has the write lock; 0 none that comes through the gate */
-  volatile uint64_t delay_until_us; /* until then (steady clock) the following holds */
-  volatile uint32_t delay_us;      /* how long each writer is to rest before its turn, so that the WAL stays bounded */
+  volatile uint64_t rest_until_us; /* until then (steady clock) the following holds */
+  volatile uint32_t rest_us;       /* how long each writer is to rest before its turn, so that the WAL stays bounded */
   volatile uint32_t watched; /* one of those who wait looks again soon, in case nobody calls */
   uint32_t unused[4];
 } gate_words;
@@ -34,18 +37,29 @@ typedef struct {
   volatile uint32_t wanted; /* keeper_wish bits */
   volatile uint64_t due_ms; /* wall clock: when the next delayed task is due or lease ends, as far as known; 0 unknown */
   volatile uint64_t seen_at_us; /* steady clock: when whoever keeps house was last awake */
-  uint32_t unused[10];
+  volatile uint64_t seen_who;   /* and which one that was */
+  uint32_t unused[8];
 } keeper_words;
 
 /* Where an idle worker sleeps: places.h. */
 typedef struct {
   volatile uint32_t calls;
   volatile uint32_t state;
-  uint32_t flags;
-  uint32_t type_count; /* 0: any; more than PLACE_TYPES: types[0] has a bit for each */
+  volatile uint32_t has_request; /* on its desk */
+  uint16_t offers;               /* the worker has capabilities */
+  uint16_t type_count;           /* 0: any; more than PLACE_TYPES: types[0] has a bit for each */
   uint64_t types[PLACE_TYPES];
-  uint64_t unused;
+  volatile uint64_t served_at_us; /* steady clock: since when somebody claims for this one */
 } place_words;
+
+/* Where the claim of one who sleeps lies, so that who adds a task can claim it for that one: handover.h. Later the task
+ * lies there. */
+typedef struct {
+  uint32_t numbers_count;
+  uint32_t text_bytes;
+  int64_t numbers[DESK_NUMBERS];
+  char text[DESK_TEXT_BYTES];
+} desk_words;
 
 typedef struct {
   volatile uint64_t format;  /* says which layout this is */
@@ -57,6 +71,7 @@ typedef struct {
   gate_words gate;
   keeper_words keeper;
   place_words places[SIDECAR_PLACES];
+  desk_words desks[SIDECAR_DESKS];
 } sidecar_words;
 
 /* A view of the file by one connection or one process. */

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from prismq import QueueDatabase, TaskQueue, native
-from prismq.driver import DriverName
+from prismq.driver import DriverChoice, DriverName
+from tests.colleague import Colleague
 
 
 @pytest.fixture(params=["native", "python"])
@@ -48,6 +49,20 @@ def open_queue(path: Path, driver: DriverName) -> Iterator[Callable[..., TaskQue
 def queue(open_queue: Callable[..., TaskQueue]) -> TaskQueue:
     """An empty queue."""
     return open_queue()
+
+
+@pytest.fixture
+def hire(path: Path, driver: DriverName) -> Iterator[Callable[..., Colleague]]:
+    """Starts processes that have the test's queue open, by default with the driver under test, and ends them all."""
+    hired: list[Colleague] = []
+
+    def hire_one(driver: DriverChoice = driver, **options: Any) -> Colleague:
+        hired.append(Colleague(path, driver, **options))
+        return hired[-1]
+
+    yield hire_one
+    for colleague in hired:
+        colleague.kill()
 
 
 @pytest.fixture

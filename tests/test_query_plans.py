@@ -44,6 +44,7 @@ ACCESS = {
     "FAIL": {BY_ID},
     "RENEW": {BY_ID},
     "UNCLAIM": {BY_ID},
+    "UNCLAIM_ORPHAN": {BY_ID},
     "NEXT_TURNS": {QUEUE},
     "READY_KINDS": {TYPES, BY_ID},
     "GET": {BY_ID},
@@ -56,7 +57,8 @@ STATEMENTS = {
     if name[0] != "_" and isinstance(text, str) and text.split()[0] in ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
 }
 # What may be scanned or sorted: the classes of a claim, of which there are few, and the JSON that describes one.
-SMALL = {"class", "head", "counted", "need", "have", "item", "wanted", "json_each", "sqlite_sequence", "CONSTANT", "16-ROW"}
+SMALL = {"class", "head", "counted", "need", "have", "item", "wanted", "json_each", "sqlite_sequence", "16-ROW"}
+SMALL.add("CONSTANT")
 SORTED = {name for name in STATEMENTS if name.startswith("CLAIM_")}
 
 

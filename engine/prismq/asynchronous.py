@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from prismq.errors import QueueDatabaseError
 from prismq.idle import Place
@@ -45,45 +45,83 @@ class Stop:
                 self._place = None
 
 
+class _Handing(Generic[T]):
+    """A result on its way from a thread to a coroutine: one of the two has it, or it is given back."""
+
+    def __init__(self, give_back: Callable[[T], object]) -> None:
+        self._give_back = give_back
+        self._lock = threading.Lock()
+        self._results: list[T] = []
+        self._unwanted = False
+
+    def put(self, result: T) -> None:
+        """The thread's end."""
+        with self._lock:
+            if not self._unwanted:
+                self._results.append(result)
+                return
+        self._return(result)
+
+    def take(self) -> T:
+        """The coroutine's end, when the result is there."""
+        with self._lock:
+            return self._results.pop()
+
+    def refuse(self) -> None:
+        """The coroutine's other end; does not block."""
+        for result in self._drop():
+            threading.Thread(target=self._return, args=(result,), name="prismq-give-back").start()
+
+    def take_back(self) -> None:
+        """The thread's other end, when nobody is there any more."""
+        for result in self._drop():
+            self._return(result)
+
+    def _drop(self) -> list[T]:
+        with self._lock:
+            self._unwanted = True
+            results, self._results = self._results, []
+        return results
+
+    def _return(self, result: T) -> None:
+        with suppress(QueueDatabaseError):  # the lease has run out, or will
+            self._give_back(result)
+
+
 async def wait_in_thread(work: Callable[[Stop], T], give_back: Callable[[T], object]) -> T:
     """The result of `work`, which runs in a thread of its own and ends soon once told to stop.
 
-    When the caller is cancelled, what `work` still returns is given back.
+    When the caller is cancelled, or its loop ends, what `work` still returns is given back.
     """
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
+    ended: asyncio.Future[None] = loop.create_future()
     stop = Stop()
+    handing = _Handing(give_back)
 
-    def deliver(result: T | None, error: BaseException | None) -> None:
-        if future.cancelled():
-            if error is None and result is not None:
-                threading.Thread(target=_give_back, args=(give_back, result), name="prismq-give-back").start()
-        elif error is not None:
-            future.set_exception(error)
+    def tell(error: BaseException | None) -> None:
+        if ended.done():
+            return
+        if error is None:
+            ended.set_result(None)
         else:
-            future.set_result(result)  # type: ignore[arg-type]
+            ended.set_exception(error)
 
     def run() -> None:
+        error = None
         try:
-            result, error = work(stop), None
+            handing.put(work(stop))
         except BaseException as raised:
-            result, error = None, raised
+            error = raised
         try:
-            loop.call_soon_threadsafe(deliver, result, error)
-        except RuntimeError:  # the loop is closed: nobody waits any more
-            if result is not None:
-                _give_back(give_back, result)
+            loop.call_soon_threadsafe(tell, error)
+        except RuntimeError:  # the loop is closed
+            handing.take_back()
 
     threading.Thread(target=run, name="prismq-wait", daemon=True).start()
     try:
-        return await future
-    except asyncio.CancelledError:
+        await ended
+        return handing.take()
+    except BaseException:
         stop.set()
-        if not future.cancelled() and future.exception() is None:  # cancelled just as the result was there
-            threading.Thread(target=_give_back, args=(give_back, future.result()), name="prismq-give-back").start()
+        handing.refuse()
         raise
-
-
-def _give_back(give_back: Callable[[T], object], result: T) -> None:
-    with suppress(QueueDatabaseError):  # the lease has run out, or will
-        give_back(result)

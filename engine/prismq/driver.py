@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 from prismq import native, settings
 from prismq.errors import UnsupportedEnvironmentError
@@ -25,6 +25,13 @@ DRIVER_VARIABLE: Final = "PRISMQ_DRIVER"
 ID_BLOCK: Final = 1024
 """Ids reserved at a time in AUTOINCREMENT's counter."""
 
+
+STRATEGY_NUMBERS: Final = {
+    SchedulingStrategy.PRIORITY: 0,  # prismq_strategy of native/interface.h
+    SchedulingStrategy.FIFO: 1,
+    SchedulingStrategy.LIFO: 2,
+    SchedulingStrategy.WEIGHTED_RANDOM: 3,
+}
 
 NewTask = tuple[bytes, bytes, bytes, bytes | None, int, int, int | None]
 """A checked task to be: type, payload, compatibility, idempotency key or None, priority, max_attempts, run_after.
@@ -79,6 +86,12 @@ class Driver(Protocol):
 
     def claim(self, wanted: Claim, expected: bool = False) -> list[Task]:
         """Up to `limit` tasks, now leased, best first. `expected`: there should be one, no need to look first."""
+
+    def served(self, answer: Any, worker: str) -> list[Task]:
+        """What a claim was answered with while the worker slept; see idle.Place. Only the native driver is served."""
+
+    def rehearse(self, worker: str) -> None:
+        """Do what `served` does, without an answer."""
 
     def has_task(self, wanted: Claim) -> bool:
         """Whether there is a task for such a claim now; outside transactions only."""

@@ -128,7 +128,7 @@ _LOCKED_BY_LIMIT = 0x7D06
 _LOCKED_TOO_LONG = 0x7E06
 _LOCKED_BY_ITSELF = 0x7F06
 _BUSY_TEXTS = {
-    _LOCKED_BY_LIMIT: "nobody may write: the WAL has grown to its limit while a reader holds a snapshot of the database",
+    _LOCKED_BY_LIMIT: "nobody may write, the WAL has grown to its limit while a reader holds a snapshot",
     _LOCKED_TOO_LONG: "database is locked",
     _LOCKED_BY_ITSELF: "database is locked by this very thread: it has a write transaction open on another connection",
 }

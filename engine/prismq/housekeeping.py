@@ -16,7 +16,7 @@ import apsw
 
 from prismq import clock, settings, sql
 from prismq.errors import QueueBusyError, QueueDatabaseError
-from prismq.post import CHANGED, CHECKPOINT, CLOSED, DUE, ELECTED, LOOK, STOPPED, TURN_SECONDS, Post
+from prismq.post import CHANGED, CHECKPOINT, CLOSED, DUE, ELECTED, LOOK, ORPHAN, STOPPED, TURN_SECONDS, Post
 
 if TYPE_CHECKING:
     from prismq.connection import Connection
@@ -114,6 +114,8 @@ class _House:
             self._checkpointer.checkpoint()
             self._changed_at = None
         self._post.order_delay(self._checkpointer.delay_us)
+        if events & ORPHAN:
+            self._database.execute(sql.UNCLAIM_ORPHAN, (*self._post.orphan, clock.to_text(clock.now())))
         if events & (DUE | ELECTED):
             self._let_in_and_bring_back()
         if events & (DUE | ELECTED | CHANGED | LOOK):

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from prismq import clock, sql
 from prismq.clock import from_stored
-from prismq.driver import FAIL_OUTCOMES, Claim, DriverName, FailOutcome, Failure, NewTask, Token
+from prismq.driver import FAIL_OUTCOMES, STRATEGY_NUMBERS, Claim, DriverName, FailOutcome, Failure, NewTask, Token
 from prismq.errors import QueueDatabaseError, QueueProgrammingError, from_code
 from prismq.housekeeping import reap
-from prismq.models import SchedulingStrategy, Task, claimed_task
+from prismq.models import Task, claimed_task
 
 if TYPE_CHECKING:
     from prismq.connection import Connection
@@ -20,19 +20,12 @@ if TYPE_CHECKING:
 _NO_TIME: Final = -(2**63)
 _NUMBERS_PER_TASK: Final = 5
 _TEXTS_PER_TASK: Final = 7
+_EXAMPLE_TIME: Final = b"2000-01-01 00:00:00.000"
+_EXAMPLE_TEXT: Final = b"\0".join(
+    (_EXAMPLE_TIME, _EXAMPLE_TIME, b"type", b"{}", b"{}", _EXAMPLE_TIME, _EXAMPLE_TIME, b"", b"", b"")
+)
 _HAS_ERROR: Final = 1  # the flags of native/interface.h
 _HAS_KEY: Final = 2
-_STRATEGIES: Final = {
-    strategy: number
-    for number, strategy in enumerate(
-        (
-            SchedulingStrategy.PRIORITY,
-            SchedulingStrategy.FIFO,
-            SchedulingStrategy.LIFO,
-            SchedulingStrategy.WEIGHTED_RANDOM,
-        )
-    )
-}
 
 
 class NativeDriver:
@@ -48,6 +41,11 @@ class NativeDriver:
         self._null = self._ffi.NULL
         self._handle: Any = open_handle(connection, module)
         self._result = self._lib.prismq_results(self._handle)
+        self._example_numbers = self._ffi.new("int64_t[]", [1, 100, 1, 5, 0])
+        self._example_text = self._ffi.new("char[]", _EXAMPLE_TEXT)
+        self._example = self._ffi.new("prismq_result *")  # an answer for `rehearse`
+        self._example.numbers, self._example.numbers_count = self._example_numbers, _NUMBERS_PER_TASK
+        self._example.text, self._example.text_bytes = self._example_text, len(_EXAMPLE_TEXT)
         connection.before_close(self._close)
 
     def enqueue(self, task: NewTask) -> int:
@@ -100,18 +98,29 @@ class NativeDriver:
                 0 if types is None else len(types),
                 capabilities,
                 len(capabilities),
-                _STRATEGIES[strategy],
+                STRATEGY_NUMBERS[strategy],
                 limit,
                 lease_ms,
                 expected,
             ):
                 raise self._error()
             result = self._result
-            count = result.numbers_count
-            if count == 0:
+            if result.numbers_count == 0:
                 return None if result.expired else []
-            numbers = self._ffi.unpack(result.numbers, count)
+            numbers = self._ffi.unpack(result.numbers, result.numbers_count)
             text = self._ffi.unpack(result.text, result.text_bytes)
+        return self._tasks(worker, numbers, text)
+
+    def served(self, answer: Any, worker: str) -> list[Task]:
+        """The task that somebody else's enqueue claimed for this worker while it slept; see native/handover.h."""
+        numbers = self._ffi.unpack(answer.numbers, answer.numbers_count)
+        return self._tasks(worker, numbers, self._ffi.unpack(answer.text, answer.text_bytes))
+
+    def rehearse(self, worker: str) -> None:
+        self.served(self._example, worker)
+
+    def _tasks(self, worker: str, numbers: list[int], text: bytes) -> list[Task]:
+        count = len(numbers)
         texts = text.decode("utf-8", "replace").split("\0")
         if len(texts) != 3 + _TEXTS_PER_TASK * (count // _NUMBERS_PER_TASK):
             return self._read_again(numbers)

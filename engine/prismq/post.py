@@ -22,6 +22,7 @@ CHANGED: Final = 8
 DUE: Final = 16
 STOPPED: Final = 32
 ALONE: Final = 64
+ORPHAN: Final = 128
 CLOSED: Final = 2**31 - 1
 """A delay that lets nobody write."""
 
@@ -107,6 +108,14 @@ class Post:
         if turn is not None:
             self._lib.prismq_keeper_note_due(self._keeper, clock.epoch_ms(turn))
 
+    @property
+    def orphan(self) -> tuple[int, int]:
+        """After ORPHAN: id and attempt of a task that was claimed for a worker which did not come for it."""
+        return (
+            self._lib.prismq_keeper_orphan_id(self._keeper),
+            self._lib.prismq_keeper_orphan_attempt(self._keeper),
+        )
+
     def is_anybody_waiting(self) -> bool:
         """Whether idle workers may be waiting to be called."""
         return self._keeper is not None and bool(self._lib.prismq_keeper_is_anybody_waiting(self._keeper))
@@ -117,9 +126,9 @@ class Post:
         self._lib.prismq_keeper_call(self._keeper, encoded, len(encoded), choosy, count)
 
     def order_delay(self, microseconds: int) -> None:
-        """Have each writer rest that long before its turn, for the next second."""
+        """Have each writer rest that long before its turn, for the next moments."""
         if self._keeper is not None and (microseconds or self._delayed):
-            self._lib.prismq_keeper_order_delay(self._keeper, microseconds)
+            self._lib.prismq_keeper_order_rest(self._keeper, microseconds)
         self._delayed = microseconds > 0
 
     def _poll(self) -> int:

@@ -109,6 +109,12 @@ class PythonDriver:
             self._last_claim_empty = not tasks
             return tasks
 
+    def served(self, answer: Any, worker: str) -> list[Task]:
+        raise NotImplementedError("nobody claims for this driver")
+
+    def rehearse(self, worker: str) -> None:
+        raise NotImplementedError("nobody claims for this driver")
+
     def has_task(self, wanted: Claim) -> bool:
         with self._connection.hold():
             return self._look(wanted)
@@ -184,13 +190,16 @@ class PythonDriver:
         Expired leases come back here: nobody waits for a worker that has nothing to do.
         """
         at = clock.to_text(clock.now())
-        self._run(sql.BEGIN_READ)
+        alone = not self._connection.in_transaction
+        if alone:
+            self._run(sql.BEGIN_READ)
         try:
             expired, due = self._one(sql.EXPIRED, at), self._one(sql.DUE, at)
             statement, parameters = self._head(wanted)
             found = bool(expired or due) or self._first(statement, *parameters) is not None
         finally:
-            self._run(sql.COMMIT)
+            if alone:
+                self._run(sql.COMMIT)
         if expired:
             reap(self._connection)
             return True

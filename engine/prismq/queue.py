@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -55,6 +56,7 @@ class TaskQueue:
         self._connection: Connection | None = None
         self._driver: Driver | None = None
         self._lottery_is_open = False
+        self._rooms = idle.Rooms()
         check_choice(driver)
         self.database.initialize_schema()
 
@@ -139,6 +141,7 @@ class TaskQueue:
         """
         wanted = submission.claim(worker_id, 1, types, capabilities, strategy, lease_seconds)
         _check_wait(wait)
+        self._check_may_wait()
         tasks = await asynchronous.wait_in_thread(
             lambda stop: self._claim(wanted, wait, stop), self._give_back
         )
@@ -156,14 +159,15 @@ class TaskQueue:
         """
         wanted = submission.claim("wait", 1, types, capabilities, SchedulingStrategy.PRIORITY, 60)
         driver = self._ready()
-        return self._until(lambda _: driver.has_task(wanted), wanted, timeout) or False
+        return bool(self._until(lambda _: driver.has_task(wanted), wanted, timeout))
 
     def release(self, task: Task) -> None:
-        """Give a claimed task back as if it had never been claimed. LeaseLostError when the claim is stale."""
+        """Give a claimed task back as if it had never been claimed; drop it then. LeaseLostError for a stale claim."""
         token = _token(task)
         if self.database.execute(sql.UNCLAIM, (*token, clock.to_text(clock.now()))).rowcount != 1:
             raise self._lost(task)
         _settled(task, "queued")
+        task.attempts -= 1
 
     def complete(self, task: Task) -> None:
         """Record that the claimed task is done. LeaseLostError when the claim is stale."""
@@ -254,6 +258,7 @@ class TaskQueue:
     def close(self) -> None:
         """Close the database if the queue opened it; the next use opens it again."""
         self._connection = self._driver = None
+        self._rooms = idle.Rooms()
         self._lottery_is_open = False
         if self._owns_database:
             self.database.close()
@@ -285,25 +290,32 @@ class TaskQueue:
             self._lottery_is_open = not self.database.get_connection().in_transaction  # which may yet be undone
         if wait == 0:
             return driver.claim(wanted)
-        return self._until(lambda called: driver.claim(wanted, called), wanted, wait, stop) or []
+        service = driver if driver.name == "native" and wanted.limit == 1 else None
+        return self._until(lambda called: driver.claim(wanted, called), wanted, wait, stop, service) or []
 
     def _until(
-        self, attempt: Callable[[bool], T], wanted: Claim, timeout: float | None, stop: Stop | None = None
-    ) -> T | None:
+        self,
+        attempt: Callable[[bool], T],
+        wanted: Claim,
+        timeout: float | None,
+        stop: Stop | None = None,
+        service: Driver | None = None,
+    ) -> T | list[Task] | None:
         """What `attempt` returns once that is true, tried again whenever there may be a new task; None if too late.
 
-        It is told whether this one was called for a task.
+        It is told whether this one was called for a task. With `service`, others may claim meanwhile.
         """
         _check_wait(timeout)
+        if timeout != 0:
+            self._check_may_wait()
         connection = self.database.get_connection()
-        if timeout != 0 and connection.in_transaction:
-            raise QueueProgrammingError("waiting for a task inside a transaction would keep everybody from adding one")
         if result := attempt(False):
             return result
         ends = math.inf if timeout is None else time.monotonic() + timeout
-        place = idle.take_place(connection.path, wanted)
+        rehearse = None if service is None else partial(service.rehearse, wanted.worker)
+        place = idle.take_place(self._rooms, connection.path, wanted, rehearse)
         with stop.interrupting(place) if stop is not None else nullcontext():
-            served = False
+            got = False
             try:
                 while True:
                     place.arm()
@@ -317,11 +329,19 @@ class TaskQueue:
                         if connection.closed:
                             raise QueueProgrammingError("the queue was closed while this thread waited for a task")
                         called = place.sleep(left)
+                    if service is not None and place.answer is not None:
+                        return service.served(place.answer, wanted.worker)
                     if result := attempt(True):
-                        served = True
+                        got = True
                         return result
             finally:
-                place.leave(served)
+                late = place.leave(got)
+                if late is not None and service is not None:
+                    self._give_back(service.served(late, wanted.worker))
+
+    def _check_may_wait(self) -> None:
+        if self.database.get_connection().in_transaction:
+            raise QueueProgrammingError("waiting for a task inside a transaction would keep everybody from adding one")
 
     def _give_back(self, tasks: list[Task]) -> None:
         for task in tasks:

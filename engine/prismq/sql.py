@@ -209,9 +209,13 @@ RETURNING CASE status WHEN 'queued' THEN 1 WHEN 'dead_letter' THEN 2 ELSE 3 END"
 # ?4 now, ?5 lease_until_utc
 RENEW: Final = f"UPDATE task_queue SET lease_until_utc = ?5, updated_at_utc = ?4 {_HELD}"
 
-# As if the claim had never been. ?4 now
-UNCLAIM: Final = f"""UPDATE task_queue SET status = 'queued', attempts = attempts - 1, locked_by = NULL,
-  lease_until_utc = NULL, reserved_at_utc = NULL, processing_started_utc = NULL, updated_at_utc = ?4 {_HELD}"""
+# As if the claim had never been.
+_UNCLAIM: Final = """UPDATE task_queue SET status = 'queued', attempts = attempts - 1, locked_by = NULL,
+  lease_until_utc = NULL, reserved_at_utc = NULL, processing_started_utc = NULL, updated_at_utc = """
+# ?4 now
+UNCLAIM: Final = f"{_UNCLAIM}?4 {_HELD}"
+# ?1 id, ?2 attempt, ?3 now
+UNCLAIM_ORPHAN: Final = f"{_UNCLAIM}?3 WHERE id = ?1 AND status = 'processing' AND attempts = ?2"
 
 # -- a housekeeper's --------------------------------------------------------------------------------------------------
 

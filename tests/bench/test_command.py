@@ -28,6 +28,10 @@ from bench.command import main
         (["flat", "--depths", "1000"], "at least two"),
         (["flat", "--depths", "1000", "1000"], "at least two"),
         (["flat", "--depths", "49", "1000"], "none below 50"),
+        (["guard", "--tasks", "100"], "needs --update"),
+        (["guard", "--tasks", "150", "--update"], "a multiple of 100"),
+        (["guard", "--baseline", "no/such/file.json"], "no such file"),
+        (["guard", "--baseline", "no/such/file.json", "--update"], "no such folder"),
     ],
 )
 def test_usage_errors(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,7 +41,9 @@ def test_usage_errors(arguments: list[str], complaint: str, capsys: pytest.Captu
     assert complaint in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["bare", "--help"], ["costs", "--help"], ["flat", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["bare", "--help"], ["costs", "--help"], ["flat", "--help"], ["guard", "--help"]]
+)
 def test_help_has_examples(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(arguments)

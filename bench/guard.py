@@ -1,0 +1,210 @@
+"""Holds what an operation costs, WAL pages and CPU instructions, against a baseline in the repository.
+
+Instructions are those within the C module and the SQLite below it, and the rest: Python. Apart, since a slower C part
+would hide behind the interpreter's share.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.callgrind import Instructions, run, run_counted
+from bench.costs import ROOT, CostError
+from bench.guarded import MARK
+from bench.isolation import ENVIRONMENT
+from bench.progress import live_line
+from bench.table import table
+from bench.toolchain import toolchain
+
+BASELINE = ROOT / "bench" / "baseline.json"
+TASKS = 500
+PREFIX = "prismq_"
+"""Of the C module's entry points."""
+KINDS = ("pages", "C instructions", "Python instructions")
+HEADER = (
+    *("operation", "pages: baseline", "now", "change"),
+    *("instructions, C: baseline", "now", "change"),
+    *("Python: baseline", "now", "change", ""),
+)
+
+Costs = dict[str, dict[str, float]]
+"""By operation and kind, a task; instructions only where they were counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """`toolchain` is what instructions depend on, `tasks` how many each operation was counted for."""
+
+    toolchain: dict[str, str]
+    tasks: int
+    costs: Costs
+
+    @classmethod
+    def read(cls, file: Path) -> Count:
+        try:
+            return cls(**json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise CostError(f"{file} can't be read ({error}); --update writes it anew") from error
+
+    def write(self, file: Path) -> None:
+        file.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One operation's costs, in the order of KINDS; None where there is nothing to hold against the other."""
+
+    operation: str
+    before: tuple[float | None, ...]
+    now: tuple[float | None, ...]
+    tolerance: float
+
+    @property
+    def changes(self) -> list[float | None]:
+        """In percent."""
+        return [_change(before, now) for before, now in zip(self.before, self.now, strict=True)]
+
+    @property
+    def passed(self) -> bool:
+        """An operation that the baseline doesn't have would not be guarded: it fails."""
+        return any(before is not None for before in self.before) and all(
+            change is None or change <= self.tolerance for change in self.changes
+        )
+
+    @property
+    def is_cheaper(self) -> bool:
+        return any(change is not None and change < -self.tolerance for change in self.changes)
+
+
+@dataclass(frozen=True, slots=True)
+class GuardReport:
+    """`differences` say why instructions are not compared."""
+
+    baseline: Count
+    now: Count
+    differences: list[str]
+    rows: list[Row]
+
+    @property
+    def passed(self) -> bool:
+        return all(row.passed for row in self.rows)
+
+    def as_json(self) -> dict[str, Any]:
+        rows = [asdict(row) | {"changes": row.changes, "passed": row.passed} for row in self.rows]
+        return asdict(self) | {"rows": rows}
+
+
+def check(folder: Path, file: Path, tolerance: float) -> GuardReport:
+    """Hold what is there now against the baseline in `file`, counted for as many tasks."""
+    baseline, here = Count.read(file), toolchain()
+    instructions = not different(baseline.toolchain, here)
+    return compare(baseline, measure(folder, baseline.tasks, here, instructions), tolerance)
+
+
+def update(folder: Path, file: Path, tasks: int, tolerance: float) -> GuardReport:
+    """Write the baseline anew; the report holds it against the one before, if that can be read."""
+    here = toolchain()
+    if here["valgrind"] == "none":
+        raise CostError("--update needs valgrind: without instructions the baseline would guard half of it")
+    now = measure(folder, tasks, here, instructions=True)
+    before = now
+    with suppress(CostError):
+        before = Count.read(file)
+    now.write(file)
+    return compare(before, now, tolerance)
+
+
+def measure(folder: Path, tasks: int, here: dict[str, str], instructions: bool) -> Count:
+    """Count each operation for so many tasks on a queue in `folder`."""
+    command = [sys.executable, "-m", "bench.guarded", str(folder / "guard.db"), str(tasks)]
+    environment = os.environ | ENVIRONMENT
+    with live_line("guard", 1) as show:
+        show(0, "half a minute with valgrind" if instructions else "")
+        if instructions:
+            printed, parts = run_counted(command, environment, MARK, PREFIX, folder)
+        else:
+            printed, parts = run(command, environment), []
+    results = [json.loads(line) for line in printed.splitlines()]
+    costs: Costs = {result["operation"]: {"pages": result["pages"] / result["tasks"]} for result in results}
+    if instructions:
+        if len(parts) < 2 * len(results):
+            raise CostError(f"{MARK} was not seen by callgrind; was the C module stripped of its symbols?")
+        # Two marks an operation: every second part is one, and the last part is.
+        for result, part in zip(results, parts[1 - 2 * len(results) :: 2], strict=True):
+            costs[result["operation"]] |= _instructions(part, result["tasks"])
+    return Count(here, tasks, costs)
+
+
+def compare(baseline: Count, now: Count, tolerance: float) -> GuardReport:
+    """Instructions only if both counts are of the same toolchain."""
+    differences = different(baseline.toolchain, now.toolchain)
+    kinds = KINDS[:1] if differences else KINDS
+
+    def figures(costs: Mapping[str, float]) -> tuple[float | None, ...]:
+        return tuple(costs.get(kind) if kind in kinds else None for kind in KINDS)
+
+    rows = [
+        Row(operation, figures(baseline.costs.get(operation, {})), figures(costs), tolerance)
+        for operation, costs in now.costs.items()
+    ]
+    return GuardReport(baseline, now, differences, rows)
+
+
+def different(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """In what two toolchains differ."""
+    names = dict.fromkeys((*before, *now))
+    return [
+        f"{name} {before.get(name, 'unknown')!r} there, {now.get(name, 'unknown')!r} here"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]
+
+
+def render(report: GuardReport) -> str:
+    """The report as text."""
+    rows = []
+    for row in report.rows:
+        cells = [row.operation]
+        for kind, before, now, change in zip(KINDS, row.before, row.now, row.changes, strict=True):
+            digits = 3 if kind == "pages" else 0
+            cells += (_cell(before, digits), _cell(now, digits), "-" if change is None else f"{change:+.1f} %")
+        rows.append([*cells, "PASS" if row.passed else "FAIL"])
+    note = f"a task; counted over {report.now.tasks:,}, a transaction each but for the batches; C includes SQLite"
+    return "\n\n".join((note, table(HEADER, rows), *_notes(report)))
+
+
+def _notes(report: GuardReport) -> list[str]:
+    cheaper = [row.operation for row in report.rows if row.passed and row.is_cheaper]
+    new = [row.operation for row in report.rows if row.operation not in report.baseline.costs]
+    notes = []
+    if report.differences:
+        notes.append(f"instructions not compared, the toolchain is another: {'; '.join(report.differences)}")
+    if new:
+        notes.append(f"not in the baseline, so write it anew (--update): {'; '.join(new)}")
+    if cheaper:
+        notes.append(f"cheaper than the baseline, so write it anew (--update): {'; '.join(cheaper)}")
+    return notes
+
+
+def _change(before: float | None, now: float | None) -> float | None:
+    if before is None or now is None:
+        return None
+    if before == 0:
+        return float("inf") if now else 0.0
+    return (now / before - 1) * 100
+
+
+def _instructions(part: Instructions, tasks: int) -> dict[str, float]:
+    rest = part.total - part.inside
+    return {"C instructions": round(part.inside / tasks), "Python instructions": round(rest / tasks)}
+
+
+def _cell(figure: float | None, digits: int) -> str:
+    return "-" if figure is None else f"{figure:,.{digits}f}"
