@@ -46,6 +46,7 @@ static int64_t lock_of(int place) { return (int64_t)LOCK_PLACES + place; }
 static int call(sidecar *view, int number) {
   place_words *place = &view->words->places[number];
   if (!swap32(&place->state, WAITING, CALLED)) return 0;
+  store64(&place->called_at_us, (uint64_t)platform_steady_clock_us());
   (void)add32(&place->calls, 1);
   if (platform_wake(&view->region, &place->calls)) return 1;
   /* Nobody sleeps there: about to, or dead. */
@@ -62,7 +63,7 @@ int places_begin_service(sidecar *view, const ready_tasks *ready, desk_words *re
     place_words *place = &view->words->places[number];
     if (load32(&place->state) != WAITING || !load32(&place->has_request) || fits(place, ready) != YES) continue;
     if (!platform_is_locked(&view->region, lock_of(number))) continue; /* it has died */
-    store64(&place->served_at_us, (uint64_t)platform_steady_clock_us());
+    store64(&place->called_at_us, (uint64_t)platform_steady_clock_us());
     if (!swap32(&place->state, WAITING, IN_SERVICE)) continue;
     memcpy(request, &view->words->desks[number], sizeof *request); /* what is read of it can't change any more */
     (void)add32(&place->calls, 1);
@@ -75,7 +76,7 @@ int places_begin_service(sidecar *view, const ready_tasks *ready, desk_words *re
 
 int places_go_on_serving(sidecar *view, int number) {
   if (view->words == NULL || load32(&view->words->places[number].state) != IN_SERVICE) return 0;
-  store64(&view->words->places[number].served_at_us, (uint64_t)platform_steady_clock_us());
+  store64(&view->words->places[number].called_at_us, (uint64_t)platform_steady_clock_us());
   return 1;
 }
 
@@ -84,7 +85,7 @@ int places_end_service(sidecar *view, int number, const desk_words *answer) {
   place_words *place = &view->words->places[number];
   if (answer != NULL && load32(&place->state) == IN_SERVICE)
     memcpy(&view->words->desks[number], answer, offsetof(desk_words, text) + answer->text_bytes);
-  store64(&place->served_at_us, (uint64_t)platform_steady_clock_us());
+  store64(&place->called_at_us, (uint64_t)platform_steady_clock_us());
   if (!swap32(&place->state, IN_SERVICE, answer != NULL ? SERVED : CALLED)) return 0;
   (void)add32(&place->calls, 1);
   (void)platform_wake(&view->region, &place->calls);
@@ -94,19 +95,21 @@ int places_end_service(sidecar *view, int number, const desk_words *answer) {
 int places_rescue(sidecar *view, orphan *found) {
   if (view->words == NULL) return 0;
   int64_t now = platform_steady_clock_us();
-  uint32_t count = used(view) < SIDECAR_DESKS ? used(view) : SIDECAR_DESKS;
+  uint32_t count = used(view);
+  int result = 0;
   for (uint32_t i = 0; i < count; i++) {
     place_words *place = &view->words->places[i];
     uint32_t state = load32(&place->state);
-    int64_t age = now - (int64_t)load64(&place->served_at_us);
+    int64_t age = now - (int64_t)load64(&place->called_at_us);
+    if (state == CALLED && age >= STOPPED_US && swap32(&place->state, CALLED, AWAKE)) result |= RESCUE_LOOK;
     if (state == IN_SERVICE && age >= SERVICE_US) (void)places_end_service(view, (int)i, NULL);
-    if (state != SERVED || age < DEAD_US) continue;
+    if (state != SERVED || age < DEAD_US || i >= SIDECAR_DESKS || (result & RESCUE_ORPHAN)) continue;
     int lives = platform_is_locked(&view->region, lock_of((int)i));
     if (lives && age < STOPPED_US) continue;
     *found = (orphan){view->words->desks[i].numbers[0], view->words->desks[i].numbers[2]};
-    if (swap32(&place->state, SERVED, lives ? CALLED : FREE)) return 1;
+    if (swap32(&place->state, SERVED, lives ? AWAKE : FREE)) result |= RESCUE_ORPHAN;
   }
-  return 0;
+  return result;
 }
 
 static int anybody_waits(const sidecar *view) {

@@ -24,11 +24,14 @@ void places_call_all(sidecar *view);
 /* Whether anybody may be waiting at all. */
 int places_are_waiting(sidecar *view);
 
-/* Calls those for whom somebody claims and does not say how it ended: who does may be dead. Whether there was one who did
- * not fetch the task that was claimed for it: the task, which is to be given back. */
+/* A task that was claimed for one who did not come for it. */
 typedef struct {
   int64_t id, attempt;
 } orphan;
+
+/* Sees to those who were called, or for whom somebody claims, and nothing came of it: one of the two may be dead or
+ * stopped. RESCUE_LOOK: a task may wait for somebody else; RESCUE_ORPHAN: the one found is to be given back. */
+enum { RESCUE_LOOK = 1, RESCUE_ORPHAN = 2 };
 int places_rescue(sidecar *view, orphan *found);
 
 /* Frees the places of those who died. Whether one of them had been called, and its task may wait for somebody else. */

@@ -49,7 +49,7 @@ typedef struct {
   uint16_t offers;               /* the worker has capabilities */
   uint16_t type_count;           /* 0: any; more than PLACE_TYPES: types[0] has a bit for each */
   uint64_t types[PLACE_TYPES];
-  volatile uint64_t served_at_us; /* steady clock: since when somebody claims for this one */
+  volatile uint64_t called_at_us; /* steady clock; or since when somebody claims for this one */
 } place_words;
 
 /* Where the claim of one who sleeps lies, so that who adds a task can claim it for that one: handover.h. Later the task
