@@ -4,10 +4,11 @@
 #include <string.h>
 
 #include "handle.h"
+#include "keeper.h"
 #include "platform.h"
 
 enum {
-  INLINE_CHECKPOINT_PAGES = 32768 /* a WAL this long means that no housekeeper keeps up: the committer helps */
+  INLINE_CHECKPOINT_PAGES = 32768 /* a WAL this long, and nobody who keeps house: the committer helps */
 };
 
 /* -- results */
@@ -189,8 +190,8 @@ static int wait_for_turn(void *context, int times) {
 /* Stands in for SQLite's own hook, which checkpoints inside an unlucky caller's commit every 1,000 pages. Housekeepers
  * do that on connections of their own. */
 static int after_commit(void *context, sqlite3 *database, const char *name, int pages) {
-  (void)context;
-  if (pages >= INLINE_CHECKPOINT_PAGES) {
+  prismq_handle *handle = context;
+  if (pages >= INLINE_CHECKPOINT_PAGES && (handle->file == NULL || keeper_is_absent(&handle->file->side))) {
     /* The commit stands whatever comes of this: busy means that somebody else is at it, and an I/O error will meet the
      * next commit too. */
     (void)sqlite3_wal_checkpoint_v2(database, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
@@ -224,7 +225,7 @@ prismq_handle *prismq_open(void *database, const char *const *sql, int count, in
     memcpy(handle->sql[i], sql[i], bytes);
   }
   handle->busy_timeout_ms = busy_timeout_ms;
-  sqlite3_wal_hook(database, after_commit, NULL);
+  sqlite3_wal_hook(database, after_commit, handle);
   if (sqlite3_busy_handler(database, wait_for_turn, handle) != SQLITE_OK) {
     prismq_close(handle);
     return NULL;
@@ -234,6 +235,7 @@ prismq_handle *prismq_open(void *database, const char *const *sql, int count, in
 
 void prismq_close(prismq_handle *handle) {
   if (handle == NULL) return;
+  sqlite3_wal_hook(handle->database, NULL, NULL);
   sqlite3_busy_handler(handle->database, NULL, NULL);
   for (int i = 0; i < SQL_STATEMENTS; i++) {
     sqlite3_finalize(handle->statements[i]); /* its code repeats the last step's failure, long since reported */

@@ -139,7 +139,9 @@ void keeper_forget_due(sidecar *view) {
 }
 
 void keeper_resign(keeper *self, sidecar *view) {
-  if (view->words == NULL || self->leads != 1) return;
+  if (view->words == NULL || self->leads == 0) return;
+  store64(&view->words->keeper.seen_at_us, 0);
+  if (self->leads == 2) return;
   platform_unlock(&view->region, LOCK_KEEPER);
   self->leads = 0;
 }
