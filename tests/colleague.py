@@ -59,7 +59,7 @@ class Colleague:
     def kill(self) -> None:
         """End it without a chance to put anything in order."""
         self.process.kill()
-        self.process.join(60)
+        self.process.join()  # not by the pipe that shows its end: a child of its own may hold that
 
     def dismiss(self) -> None:
         """Have it close the queue and end."""
@@ -124,6 +124,23 @@ def enqueue(queue: TaskQueue, kind: str = "t", count: int = 1) -> tuple[list[int
     """The new tasks' ids, and when they were there."""
     ids = queue.enqueue_many([{"type": kind}] * count)
     return ids, time.time()
+
+
+def work_until_told(queue: TaskQueue, worker: str, options: dict[str, Any]) -> dict[int, float]:
+    """Claim and complete until there is a task to stop; when each task was claimed."""
+    done = {}
+    while (task := queue.claim(worker, **options)) is not None:
+        at = time.time()
+        queue.complete(task)
+        if task.type == "stop":
+            return done
+        done[task.id or 0] = at
+    raise TimeoutError("nobody told it to stop")
+
+
+def stop(queue: TaskQueue, workers: int) -> None:
+    """Tell so many who `work_until_told` to stop when nothing else is left."""
+    queue.enqueue_many([{"type": "stop", "priority": 1_000_000}] * workers)
 
 
 def sleep_in_transaction(queue: TaskQueue, flag: str, seconds: float) -> None:

@@ -285,3 +285,100 @@ def test_a_foreign_programs_transaction_is_waited_out(queue: TaskQueue, hire: HI
     queue.enqueue("t")
     assert time.monotonic() - started < 0.6 + LATE
     foreign.result()
+
+
+# -- while a reader lets the log grow ---------------------------------------------------------------------------------
+
+LIMIT = 16 * 1024 * 1024
+BATCH = [{"type": "t", "payload": {"body": "x" * 20_000}}] * 10
+
+
+@pytest.fixture
+def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log is as long as it may be soon. Counts for the process that keeps house, which is this one."""
+    monkeypatch.setattr(settings, "WAL_LIMIT_BYTES", LIMIT)
+
+
+def log_bytes(path: Path) -> int:
+    return path.with_name(path.name + "-wal").stat().st_size
+
+
+def write_until_refused(queue: TaskQueue, path: Path, seconds: float) -> tuple[QueueBusyError | None, int]:
+    """What said at last that nobody writes any more, and how long the log was at most."""
+    longest, ends = 0, time.monotonic() + seconds
+    while time.monotonic() < ends:
+        try:
+            queue.enqueue_many(BATCH)
+        except QueueBusyError as error:
+            return error, longest
+        longest = max(longest, log_bytes(path))
+    return None, longest
+
+
+def test_the_log_stays_within_its_limit_while_a_reader_holds_it(
+    small_limit: None, half_a_second: float, open_queue: OPEN, path: Path
+) -> None:
+    queue = open_queue()
+    queue.enqueue_many(BATCH)
+    reader = apsw.Connection(str(path))
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM task_queue").fetchall()
+    refused, longest = write_until_refused(queue, path, 30)
+    assert refused is not None
+    assert "reader" in str(refused)
+    # It was slowed down on the way: what is written between two looks is far less than a quarter.
+    assert LIMIT * 0.8 < longest < LIMIT * 1.25
+    assert queue.get(1) is not None  # reading goes on
+    assert queue.wait(0) is True
+
+    reader.execute("COMMIT")
+    ended = time.monotonic()
+    while True:  # and soon everybody writes again
+        try:
+            queue.enqueue_many(BATCH)
+            break
+        except QueueBusyError:
+            assert time.monotonic() - ended < 3 * LATE
+    started = time.monotonic()
+    for _ in range(20):
+        queue.enqueue_many(BATCH)
+    assert time.monotonic() - started < 3 * LATE
+    assert log_bytes(path) < LIMIT * 1.25
+    reader.close()
+
+
+def test_writers_are_slowed_down_before_they_are_stopped(small_limit: None, queue: TaskQueue, path: Path) -> None:
+    def seconds_of(batches: int) -> float:
+        started = time.monotonic()
+        for _ in range(batches):
+            queue.enqueue_many(BATCH)
+        return time.monotonic() - started
+
+    queue.enqueue_many(BATCH)
+    quick = seconds_of(10)
+    reader = apsw.Connection(str(path))
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM task_queue").fetchall()
+    while log_bytes(path) < LIMIT * 0.7:
+        queue.enqueue_many(BATCH)
+    time.sleep(0.3)
+    assert seconds_of(5) > quick
+    reader.execute("COMMIT")
+    reader.close()
+
+
+def test_transactions_and_claims_go_on_under_a_held_log(small_limit: None, queue: TaskQueue, path: Path) -> None:
+    queue.enqueue_many(BATCH)
+    reader = apsw.Connection(str(path))
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM task_queue").fetchall()
+    while log_bytes(path) < LIMIT * 0.5:
+        queue.enqueue_many(BATCH)
+    for _ in range(3):
+        task = queue.claim("w", wait=LATE)
+        assert task is not None
+        queue.complete(task)
+        with queue.database.transaction():
+            queue.enqueue("t")
+    reader.execute("COMMIT")
+    reader.close()

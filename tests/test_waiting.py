@@ -644,25 +644,18 @@ def produce(queue: TaskQueue, seed: int, count: int) -> dict[int, float]:
     return made
 
 
-def work_until_idle(queue: TaskQueue, worker: str, options: dict[str, Any]) -> dict[int, float]:
-    """Claim and complete until nothing comes any more; when each task was claimed."""
-    done = {}
-    while (task := queue.claim(worker, **options)) is not None:
-        done[task.id or 0] = time.time()
-        queue.complete(task)
-    return done
-
-
 def test_no_call_is_lost_between_busy_processes(queue: TaskQueue, hire: HIRE) -> None:
     workers = [hire() for _ in range(4)]
     producers = [hire() for _ in range(2)]
     for number, worker in enumerate(workers):
-        worker.begin(work_until_idle, f"w{number}", {"wait": 3, "types": [None, ["t0", "t1", "t2"]][number % 2]})
+        types = None if number % 2 else ["t0", "t1", "t2", "stop"]
+        worker.begin(colleague.work_until_told, f"w{number}", {"wait": LONG, "types": types})
     for number, producer in enumerate(producers):
         producer.begin(produce, number, 1500)
     made: dict[int, float] = {}
     for producer in producers:
         made |= producer.result()
+    colleague.stop(queue, len(workers))
     done: Counter[int] = Counter()
     gap = 0.0
     for worker in workers:

@@ -36,7 +36,7 @@ static void take_places(int kinds, int of_each) {
 /* How many of some places were called; they are left. */
 static int called(int first, int count) {
   int number = 0;
-  for (int i = first; i < first + count; i++) number += places_leave(&hearer, places[i]);
+  for (int i = first; i < first + count; i++) number += leave_place(&hearer, places[i]);
   return number;
 }
 

@@ -205,3 +205,8 @@ void view_close(sidecar *view) { sidecar_close(view); }
 void views_forget(void) {}
 
 #endif
+
+int leave_place(sidecar *view, int place) {
+  static THREAD_LOCAL desk_words answer;
+  return places_leave(view, place, &answer) == LEFT_CALLED;
+}

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "atomics.h"
+#include "places.h"
 #include "sidecar.h"
 
 /* Ends this process and those that it started. */
@@ -99,6 +100,9 @@ void join_thread(pthread_t thread);
 void view_open(sidecar *view);
 void view_close(sidecar *view);
 void views_forget(void);
+
+/* Leaves a place for which nobody has claimed: whether it was called. */
+int leave_place(sidecar *view, int place);
 
 /* The same numbers in every run. */
 uint32_t next_random(uint32_t *state);

@@ -358,26 +358,54 @@ static void a_thread_that_has_the_lock_is_told_so(void) {
   writer_close(&other);
 }
 
+/* -- orders to rest */
+
+static void all_but_the_exempt_follow_an_order(void) {
+  writer self, other;
+  writer_open(&self);
+  writer_open(&other);
+  other.pass.exempt = 1;
+  EXPECT(!gate_must_rest(&self.view, &self.pass) && !gate_is_closed(&self.view, &self.pass));
+  gate_order_rest(&other.view, 20000);
+  EXPECT(gate_must_rest(&self.view, &self.pass) && !gate_is_closed(&self.view, &self.pass));
+  EXPECT(!gate_must_rest(&other.view, &other.pass));
+  int64_t began = now_us();
+  gate_wait(&self.view, &self.pass, 0, SECOND_US);
+  EXPECT(now_us() - began >= 20000);
+  gate_order_rest(&other.view, 20000);
+  EXPECT(!gate_must_rest(&self.view, &self.pass)); /* it has rested for this turn */
+  EXPECT(writer_ask(&self) == TAKEN);
+  writer_give(&self);
+  gate_order_rest(&other.view, 20000);
+  EXPECT(gate_must_rest(&self.view, &self.pass));
+  gate_order_rest(&other.view, 0);
+  EXPECT(!gate_must_rest(&self.view, &self.pass));
+
+  static const int64_t closed[] = {GATE_CLOSED, INT64_MAX};
+  for (int i = 0; i < 2; i++) {
+    gate_order_rest(&other.view, closed[i]);
+    EXPECT(gate_must_rest(&self.view, &self.pass) && gate_is_closed(&self.view, &self.pass));
+    EXPECT(!gate_is_closed(&other.view, &other.pass));
+    EXPECT(writer_take(&self, 20000) == TOO_LONG && writer_take(&other, 20000) == TAKEN);
+    writer_give(&other);
+  }
+  writer_close(&self);
+  writer_close(&other);
+}
+
 static void an_order_to_rest_lapses(void) {
   sidecar view, other;
+  gate_pass pass = {0};
   view_open(&view);
   view_open(&other);
-  EXPECT(gate_delay_us(&view) == 0);
-  gate_order_delay(&view, 5000);
-  EXPECT(gate_delay_us(&other) == 5000);
-  gate_order_delay(&other, 0);
-  EXPECT(gate_delay_us(&view) == 0);
-  gate_order_delay(&view, GATE_CLOSED);
-  EXPECT(gate_delay_us(&other) == GATE_CLOSED);
-  gate_order_delay(&view, INT64_MAX);
-  EXPECT(gate_delay_us(&other) == GATE_CLOSED);
-  gate_order_delay(&view, 7);
   int64_t ordered = now_us();
-  while (gate_delay_us(&other) != 0) {
+  gate_order_rest(&view, GATE_CLOSED);
+  while (gate_is_closed(&other, &pass)) {
     EXPECT(now_us() - ordered < 5 * SECOND_US);
     platform_sleep_us(10000);
   }
-  EXPECT(now_us() - ordered > SECOND_US / 2);
+  EXPECT(!gate_must_rest(&other, &pass));
+  EXPECT(now_us() - ordered >= 300000);
   view_close(&view);
   view_close(&other);
 }
@@ -393,6 +421,7 @@ const test gate_tests[] = {
     {"who gives up passes its turn on", who_gives_up_passes_its_turn_on},
     {"a turn ends for one who keeps coming", a_turn_ends_for_one_who_keeps_coming},
     {"a thread that has the lock is told so", a_thread_that_has_the_lock_is_told_so},
+    {"all but the exempt follow an order", all_but_the_exempt_follow_an_order},
     {"an order to rest lapses", an_order_to_rest_lapses},
     {NULL, NULL},
 };

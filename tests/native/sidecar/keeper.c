@@ -102,6 +102,23 @@ static void absence_is_known(void) {
   view_close(&other);
 }
 
+static void one_who_is_stopped_is_stood_in_for(void) {
+  keeper first, second = {0};
+  sidecar view, other;
+  lead(&first, &view);
+  view_open(&other);
+  int64_t began = now_us();
+  EXPECT(wait_for(&second, &other, KEEP_ELECTED) & KEEP_ELECTED);
+  EXPECT(now_us() - began >= 900000 && now_us() - began < patient_us(10 * SECOND_US));
+  EXPECT(second.leads == 2 && first.leads == 1);
+  keeper_ask(&view, WISH_LOOK, 1);
+  EXPECT(wait_for(&second, &other, KEEP_LOOK) & KEEP_LOOK);
+  EXPECT(keeper_wait(&first, &view, NULL, 0) == 0 && first.leads == 1); /* it moves again */
+  EXPECT(keeper_wait(&second, &other, NULL, 0) == 0 && second.leads == 0);
+  view_close(&view);
+  view_close(&other);
+}
+
 /* -- wishes */
 
 static void wishes_are_granted_once_and_not_too_often(void) {
@@ -310,8 +327,13 @@ static void the_keeper_looks_when_a_called_worker_has_died(void) {
   ready_tasks ready = {1, 1, 0};
   places_call(&view, &ready);
   kill_process(worker);
+  int64_t began = now_us();
   EXPECT(wait_for(&self, &view, KEEP_LOOK) == KEEP_LOOK);
-  EXPECT(load32(&view.words->places[0].state) == 0);
+  EXPECT(now_us() - began < patient_us(2 * SECOND_US));
+  while (load32(&view.words->places[0].state) != 0) { /* it is buried later */
+    (void)keeper_wait(&self, &view, NULL, 50000);
+    EXPECT(now_us() - began < patient_us(5 * SECOND_US));
+  }
   view_close(&view);
 }
 
@@ -337,6 +359,7 @@ static void the_keeper_of_a_lost_file_keeps_the_next_one(void) {
 const test keeper_tests[] = {
     {"one leads and is followed when killed", one_leads_and_is_followed_when_killed},
     {"one who resigns is followed", one_who_resigns_is_followed},
+    {"one who is stopped is stood in for", one_who_is_stopped_is_stood_in_for},
     {"absence is known", absence_is_known},
     {"wishes are granted once and not too often", wishes_are_granted_once_and_not_too_often},
     {"wishes wait for a keeper", wishes_wait_for_a_keeper},

@@ -27,7 +27,7 @@ static int arm(sidecar *view, const uint64_t *types, int64_t count, int offers) 
 
 static platform_wait_end sleep_long(sidecar *view, int place) {
   platform_wait_end end;
-  do end = places_sleep(view, place, 60 * SECOND_US);
+  do end = places_sleep(view, place, NULL, 60 * SECOND_US);
   while (end == WAIT_CHANGED || end == WAIT_INTERRUPTED);
   return end;
 }
@@ -50,16 +50,16 @@ static void a_place_is_called_for_its_types_only(void) {
     int place = arm(&view, types, count, 0);
     call(&caller, type_named("other"), 3);
     for (int i = count; i < PLACE_TYPES; i++) call(&caller, types[i], 3);
-    EXPECT(!places_leave(&view, place));
+    EXPECT(!leave_place(&view, place));
     for (int i = 0; i < count; i++) {
       place = arm(&view, types, count, 0);
       call(&caller, types[i], 1);
-      EXPECT(places_leave(&view, place));
+      EXPECT(leave_place(&view, place));
     }
   }
   int place = arm(&view, NULL, 0, 0); /* for tasks of any type */
   call(&caller, type_named("other"), 1);
-  EXPECT(places_leave(&view, place));
+  EXPECT(leave_place(&view, place));
   view_close(&caller);
   view_close(&view);
 }
@@ -80,19 +80,19 @@ static void a_place_of_many_types_is_called_for_all_of_them(void) {
     for (int i = 0; i < count; i++) {
       int place = arm(&view, types, count, 0);
       call(&caller, types[i], 1);
-      EXPECT(places_leave(&view, place));
+      EXPECT(leave_place(&view, place));
       place = arm(&view, types, count, 0);
       int exact = arm(&other, &types[i], 1, 0);
       call(&caller, types[i], 1);
-      EXPECT(places_leave(&other, exact));
-      (void)places_leave(&view, place);
+      EXPECT(leave_place(&other, exact));
+      (void)leave_place(&view, place);
     }
   int called = 0;
   for (int i = 0; i < 200; i++) {
     int place = arm(&view, types, PLACE_TYPES + 1, 0);
     snprintf(name, sizeof name, "other %d", i);
     call(&caller, type_named(name), 1);
-    called += places_leave(&view, place);
+    called += leave_place(&view, place);
   }
   EXPECT(called < 100);
   view_close(&caller);
@@ -108,11 +108,11 @@ static void a_choosy_task_calls_all_who_offer_something(void) {
   int plain = arm(&view, &type, 1, 0), offering[] = {arm(&view, &type, 1, 1), arm(&view, NULL, 0, 1)};
   int elsewhere = arm(&view, &other, 1, 1);
   call_choosy(&caller, type, 1);
-  EXPECT(!places_leave(&view, plain) && !places_leave(&view, elsewhere));
-  EXPECT(places_leave(&view, offering[0]) && places_leave(&view, offering[1]));
+  EXPECT(!leave_place(&view, plain) && !leave_place(&view, elsewhere));
+  EXPECT(leave_place(&view, offering[0]) && leave_place(&view, offering[1]));
   offering[0] = arm(&view, &type, 1, 1); /* who offers something takes what needs nothing too */
   call(&caller, type, 1);
-  EXPECT(places_leave(&view, offering[0]));
+  EXPECT(leave_place(&view, offering[0]));
   view_close(&caller);
   view_close(&view);
 }
@@ -121,7 +121,7 @@ static void a_choosy_task_calls_all_who_offer_something(void) {
 
 static int called_places(sidecar *view, const int *places, int count) {
   int called = 0;
-  for (int i = 0; i < count; i++) called += places_leave(view, places[i]);
+  for (int i = 0; i < count; i++) called += leave_place(view, places[i]);
   return called;
 }
 
@@ -152,7 +152,7 @@ static void the_work_goes_round(void) {
   for (int round = 0; round < 3 * CROWD; round++) {
     call(&caller, 1, 1);
     for (int i = 0; i < CROWD; i++) {
-      if (!places_leave(&view, places[i])) {
+      if (!leave_place(&view, places[i])) {
         places[i] = arm(&view, NULL, 0, 0);
         continue;
       }
@@ -175,7 +175,7 @@ static void it_is_known_whether_anybody_waits(void) {
   call(&caller, type_named("b"), 1);
   EXPECT(places_are_waiting(&caller));
   call(&caller, type, 1);
-  EXPECT(places_leave(&view, place));
+  EXPECT(leave_place(&view, place));
   call(&caller, type, 1); /* finds nobody */
   EXPECT(!places_are_waiting(&caller));
   place = arm(&view, &type, 1, 0);
@@ -217,7 +217,7 @@ static void a_burst_wakes_as_many_sleepers(void) {
   places_call_all(&caller);
   for (int i = 0; i < CROWD; i++) {
     join_thread(threads[i]);
-    EXPECT(places_leave(&views[i], crowd_places[i]));
+    EXPECT(leave_place(&views[i], crowd_places[i]));
     view_close(&views[i]);
   }
   view_close(&caller);
@@ -231,14 +231,14 @@ static void a_call_before_the_sleep_is_not_lost(void) {
   for (int i = 0; i < 100; i++) {
     int place = arm(&view, NULL, 0, 0);
     call(&caller, 1, 1);
-    EXPECT(places_sleep(&view, place, 60 * SECOND_US) == WAIT_WOKEN);
+    EXPECT(places_sleep(&view, place, NULL, 60 * SECOND_US) == WAIT_WOKEN);
     if (i % 2) places_arm(&view, place); /* it has looked again: from now on another call counts */
-    EXPECT(places_leave(&view, place) == !(i % 2));
+    EXPECT(leave_place(&view, place) == !(i % 2));
   }
   EXPECT(now_us() - began < 30 * SECOND_US);
   int place = arm(&view, NULL, 0, 0);
-  EXPECT(places_sleep(&view, place, 20000) == WAIT_TIMED_OUT && places_sleep(&view, place, 0) == WAIT_TIMED_OUT);
-  EXPECT(!places_leave(&view, place));
+  EXPECT(places_sleep(&view, place, NULL, 20000) == WAIT_TIMED_OUT && places_sleep(&view, place, NULL, 0) == WAIT_TIMED_OUT);
+  EXPECT(!leave_place(&view, place));
   view_close(&caller);
   view_close(&view);
 }
@@ -256,7 +256,7 @@ static void a_sleep_can_be_interrupted(void) {
     if (i % 2) platform_sleep_us(2000);
     places_interrupt(&views[0], crowd_places[0]);
     join_thread(sleeper);
-    EXPECT(!places_leave(&views[0], crowd_places[0]));
+    EXPECT(!leave_place(&views[0], crowd_places[0]));
   }
   EXPECT(now_us() - began < 30 * SECOND_US);
   view_close(&caller);
@@ -271,8 +271,8 @@ static void *come_and_go(void *view) {
   uint32_t state = (uint32_t)own, calls = 0;
   while (!load32(&board->words[STOP])) {
     int place = arm(view, types, next_random(&state) % 8, next_random(&state) % 2);
-    if (next_random(&state) % 2) (void)places_sleep(view, place, 200);
-    calls += (uint32_t)places_leave(view, place);
+    if (next_random(&state) % 2) (void)places_sleep(view, place, NULL, 200);
+    calls += (uint32_t)leave_place(view, place);
   }
   (void)add32(&board->words[WOKEN], calls);
   return NULL;
@@ -317,17 +317,17 @@ static void all_places_can_be_taken(void) {
   }
   EXPECT(places_enter(&view, NULL, 0, 0) == -1 && places_enter(&other, NULL, 0, 0) == -1);
   places_arm(&view, -1);
-  EXPECT(places_sleep(&view, -1, SECOND_US) == WAIT_CHANGED);
+  EXPECT(places_sleep(&view, -1, NULL, SECOND_US) == WAIT_CHANGED);
   places_interrupt(&view, -1);
-  EXPECT(!places_leave(&view, -1));
-  EXPECT(!places_leave(&view, numbers[101]));
+  EXPECT(!leave_place(&view, -1));
+  EXPECT(!leave_place(&view, numbers[101]));
   EXPECT(places_enter(&other, NULL, 0, 0) == numbers[101] && places_enter(&view, NULL, 0, 0) == -1);
-  EXPECT(!places_leave(&other, numbers[101]));
+  EXPECT(!leave_place(&other, numbers[101]));
   sidecar caller;
   view_open(&caller);
   call(&caller, 1, SIDECAR_PLACES);
   for (int i = 0; i < SIDECAR_PLACES; i++)
-    EXPECT(places_leave(i % 2 ? &view : &other, numbers[i]) == (i != 101));
+    EXPECT(leave_place(i % 2 ? &view : &other, numbers[i]) == (i != 101));
   view_close(&caller);
   view_close(&view);
   view_close(&other);
@@ -374,7 +374,7 @@ static void a_killed_sleeper_is_passed_over(void) {
   EXPECT(place == 1); /* nobody knows yet */
   call(&caller, 1, 1);
   EXPECT(load32(&caller.words->places[0].state) == 0);
-  EXPECT(places_leave(&view, place));
+  EXPECT(leave_place(&view, place));
   EXPECT(arm(&view, NULL, 0, 0) == 0);
   view_close(&caller);
   view_close(&view);
@@ -396,9 +396,205 @@ static void the_dead_are_buried(void) {
   EXPECT(places_bury(&caller)); /* its task may wait for somebody else */
   EXPECT(!places_bury(&caller));
   call(&caller, 1, 1);
-  EXPECT(places_leave(&view, place));
+  EXPECT(leave_place(&view, place));
   view_close(&caller);
   view_close(&view);
+}
+
+/* -- the desk: who adds a task claims it for one who sleeps */
+
+enum { ASLEEP_US = 60 * SECOND_US };
+
+static sidecar server, sleepers_view;
+static desk_words request, answer, got;
+static int served_place;
+static place_end sleepers_end;
+
+static void fill(desk_words *desk, uint32_t text_bytes, uint32_t seed) {
+  memset(desk, 0, sizeof *desk);
+  desk->numbers_count = DESK_NUMBERS;
+  desk->text_bytes = text_bytes;
+  for (int i = 0; i < DESK_NUMBERS; i++) desk->numbers[i] = (int64_t)next_random(&seed) << 20 ^ next_random(&seed);
+  for (uint32_t i = 0; i < text_bytes; i++) desk->text[i] = (char)next_random(&seed);
+}
+
+static int are_same(const desk_words *one, const desk_words *other) {
+  return one->numbers_count == other->numbers_count && one->text_bytes == other->text_bytes &&
+         memcmp(one->numbers, other->numbers, sizeof one->numbers) == 0 &&
+         memcmp(one->text, other->text, one->text_bytes) == 0;
+}
+
+/* As idle.c waits. */
+static void *sleep_with_a_request(void *unused) {
+  while (places_sleep(&sleepers_view, served_place, &request, ASLEEP_US) != WAIT_WOKEN) continue;
+  sleepers_end = places_take_answer(&sleepers_view, served_place, &got);
+  return unused;
+}
+
+/* One who falls asleep; that it lies down again after a wake-up without reason is no matter. */
+static pthread_t lie_down(uint64_t type) {
+  view_open(&server);
+  view_open(&sleepers_view);
+  memset(&got, 0, sizeof got);
+  served_place = arm(&sleepers_view, &type, 1, 0);
+  pthread_t thread = start_thread(sleep_with_a_request, NULL);
+  await(&sleepers_view.words->places[served_place].has_request, 1);
+  return thread;
+}
+
+static void get_up(void) {
+  view_close(&server);
+  view_close(&sleepers_view);
+}
+
+static int begin_service(uint64_t type, int choosy, desk_words *claim) {
+  ready_tasks ready = {type, 1, choosy};
+  return places_begin_service(&server, &ready, claim);
+}
+
+static void a_request_on_a_desk_is_served(void) {
+  static const uint32_t lengths[] = {0, 1, 100, DESK_TEXT_BYTES};
+  static desk_words claim;
+  for (uint32_t i = 0; i < 4; i++) {
+    fill(&request, lengths[i], i);
+    fill(&answer, lengths[3 - i], 10 + i);
+    pthread_t sleeper = lie_down(type_named("a"));
+    EXPECT(begin_service(type_named("b"), 0, &claim) == -1 && begin_service(type_named("a"), 1, &claim) == -1);
+    int place = begin_service(type_named("a"), 0, &claim);
+    EXPECT(place == served_place && are_same(&claim, &request));
+    EXPECT(begin_service(type_named("a"), 0, &claim) == -1); /* it is served already */
+    EXPECT(places_go_on_serving(&server, place));
+    EXPECT(places_end_service(&server, place, &answer));
+    join_thread(sleeper);
+    EXPECT(sleepers_end == LEFT_SERVED && are_same(&got, &answer));
+    EXPECT(!places_is_in_service(&sleepers_view, place) && !places_go_on_serving(&server, place));
+    EXPECT(!places_end_service(&server, place, &answer));
+    EXPECT(places_leave(&sleepers_view, place, &got) == LEFT_ALONE);
+    get_up();
+  }
+}
+
+static void without_an_answer_the_served_is_called(void) {
+  static desk_words claim;
+  fill(&request, 100, 1);
+  pthread_t sleeper = lie_down(1);
+  int place = begin_service(1, 0, &claim);
+  EXPECT(place == served_place && places_is_in_service(&sleepers_view, place));
+  EXPECT(places_end_service(&server, place, NULL));
+  join_thread(sleeper);
+  EXPECT(sleepers_end == LEFT_CALLED && places_leave(&sleepers_view, place, &got) == LEFT_CALLED);
+  get_up();
+}
+
+static void without_a_request_nobody_is_served(void) {
+  static desk_words claim;
+  view_open(&server);
+  view_open(&sleepers_view);
+  EXPECT(begin_service(1, 0, &claim) == -1);
+  int place = arm(&sleepers_view, NULL, 0, 0);
+  EXPECT(begin_service(1, 0, &claim) == -1);
+  EXPECT(places_sleep(&sleepers_view, place, &request, 1000) == WAIT_TIMED_OUT);
+  EXPECT(begin_service(1, 0, &claim) == -1); /* it is up again */
+  EXPECT(places_leave(&sleepers_view, place, &got) == LEFT_ALONE);
+  get_up();
+}
+
+static void serve_and_die(int number) {
+  static desk_words claim;
+  view_open(&server);
+  EXPECT(begin_service(1, 0, &claim) == number);
+  store32(&board->words[DONE], 1);
+  await(&board->words[GO], 1);
+}
+
+static void who_is_served_by_one_who_died_is_called(void) {
+  orphan found = {0};
+  fill(&request, 100, 1);
+  pthread_t sleeper = lie_down(1);
+  int64_t began = now_us();
+  int dead = start_process("serve and die", served_place);
+  await(&board->words[DONE], 1);
+  kill_process(dead);
+  while (load32(&server.words->places[served_place].state) == 4) { /* IN_SERVICE */
+    EXPECT(places_rescue(&server, &found) == 0);
+    EXPECT(now_us() - began < patient_us(20 * SECOND_US));
+  }
+  EXPECT(now_us() - began >= 50000);
+  join_thread(sleeper);
+  EXPECT(sleepers_end != LEFT_SERVED && places_leave(&sleepers_view, served_place, &got) != LEFT_SERVED);
+  get_up();
+}
+
+/* One who was served and does not fetch its task. */
+static void serve_nobody(int place, uint32_t seed) {
+  fill(&answer, 100, seed);
+  EXPECT(places_end_service(&server, place, &answer));
+}
+
+static void a_task_that_is_not_fetched_is_an_orphan(void) {
+  orphan found = {0};
+  static desk_words claim;
+  view_open(&server);
+  view_open(&sleepers_view);
+  served_place = arm(&sleepers_view, NULL, 0, 0);
+  store32(&sleepers_view.words->places[served_place].has_request, 1);
+  int place = begin_service(1, 0, &claim);
+  EXPECT(place == served_place);
+  int64_t began = now_us();
+  serve_nobody(place, 3);
+  while (!places_rescue(&server, &found)) EXPECT(now_us() - began < patient_us(20 * SECOND_US));
+  EXPECT(now_us() - began >= 30000); /* it lives */
+  EXPECT(found.id == answer.numbers[0] && found.attempt == answer.numbers[2]);
+  EXPECT(places_rescue(&server, &found) == 0);
+  EXPECT(places_take_answer(&sleepers_view, place, &got) == LEFT_ALONE); /* too late */
+  EXPECT(places_leave(&sleepers_view, place, &got) == LEFT_ALONE);
+  get_up();
+}
+
+static void sleep_and_never_fetch(int number) {
+  (void)number;
+  view_open(&sleepers_view);
+  served_place = arm(&sleepers_view, NULL, 0, 0);
+  fill(&request, 100, 1);
+  store32(&board->words[READY], 1);
+  while (places_sleep(&sleepers_view, served_place, &request, ASLEEP_US) != WAIT_WOKEN) continue;
+  store32(&board->words[WOKEN], 1);
+  await(&board->words[GO], 1);
+}
+
+static void the_task_of_one_who_died_is_an_orphan(void) {
+  orphan found = {0};
+  static desk_words claim;
+  view_open(&server);
+  int sleeper = start_process("never fetch", 0);
+  await(&board->words[READY], 1);
+  await(&server.words->places[0].has_request, 1);
+  EXPECT(begin_service(1, 0, &claim) == 0);
+  await(&board->words[WOKEN], 1);
+  kill_process(sleeper);
+  int64_t began = now_us();
+  serve_nobody(0, 4);
+  while (!places_rescue(&server, &found)) EXPECT(now_us() - began < patient_us(20 * SECOND_US));
+  EXPECT(now_us() - began >= 5000);
+  EXPECT(found.id == answer.numbers[0] && found.attempt == answer.numbers[2]);
+  EXPECT(load32(&server.words->places[0].state) == 0);
+  view_close(&server);
+}
+
+/* It has patience for 0.1 s, for it may be about to get a task. */
+static void who_gave_up_is_not_served(void) {
+  static desk_words claim;
+  fill(&request, 100, 1);
+  fill(&answer, 100, 2);
+  pthread_t sleeper = lie_down(1);
+  int64_t began = now_us();
+  int place = begin_service(1, 0, &claim);
+  EXPECT(place == served_place);
+  join_thread(sleeper);
+  EXPECT(sleepers_end == LEFT_ALONE && now_us() - began >= 50000);
+  EXPECT(places_leave(&sleepers_view, place, &got) == LEFT_ALONE);
+  EXPECT(!places_go_on_serving(&server, place) && !places_end_service(&server, place, &answer));
+  get_up();
 }
 
 /* -- many tasks: whoever was called finds one, and no task waits while somebody sleeps */
@@ -424,7 +620,7 @@ static void work(int number) {
       called = 0;
       places_arm(&view, place);
     }
-    if (places_leave(&view, place) && !called) call(&view, 1, 1);
+    if (leave_place(&view, place) && !called) call(&view, 1, 1);
     (void)add32(&board->words[DONE], 1);
   }
   (void)add32(&board->words[STOPPED], 1);
@@ -500,8 +696,20 @@ const test places_tests[] = {
     {"another process can be woken", another_process_can_be_woken},
     {"a killed sleeper is passed over", a_killed_sleeper_is_passed_over},
     {"the dead are buried", the_dead_are_buried},
+    {"a request on a desk is served", a_request_on_a_desk_is_served},
+    {"without an answer the served is called", without_an_answer_the_served_is_called},
+    {"without a request nobody is served", without_a_request_nobody_is_served},
+    {"who is served by one who died is called", who_is_served_by_one_who_died_is_called},
+    {"a task that is not fetched is an orphan", a_task_that_is_not_fetched_is_an_orphan},
+    {"the task of one who died is an orphan", the_task_of_one_who_died_is_an_orphan},
+    {"who gave up is not served", who_gave_up_is_not_served},
     {"no task waits while somebody sleeps", no_task_waits_while_somebody_sleeps},
     {NULL, NULL},
 };
 
-const role places_roles[] = {{"sleep at place", sleep_in_a_process}, {"work", work}, {"produce", produce}, {NULL, NULL}};
+const role places_roles[] = {{"sleep at place", sleep_in_a_process},
+                             {"serve and die", serve_and_die},
+                             {"never fetch", sleep_and_never_fetch},
+                             {"work", work},
+                             {"produce", produce},
+                             {NULL, NULL}};

@@ -1,6 +1,11 @@
 #include "writer.h"
 
-enum { WRITE_LOCK = 1 << 20, LOCK_BYTES = 8, LONGEST_REST_US = 250000 };
+enum { WRITE_LOCK = 1 << 20, LOCK_BYTES = 8 };
+
+/* One who is willing to wait rests first if so ordered. */
+static take_end ask(writer *self, int waits) {
+  return waits && gate_must_rest(&self->view, &self->pass) ? TOO_LONG : writer_ask(self);
+}
 
 void writer_open(writer *self) {
   memset(self, 0, sizeof *self);
@@ -23,14 +28,11 @@ take_end writer_ask(writer *self) {
 
 take_end writer_take(writer *self, int64_t timeout_us) {
   (void)sidecar_renew(&self->view);
-  int64_t delay = gate_delay_us(&self->view);
-  if (delay > 0) platform_sleep_us(delay < LONGEST_REST_US ? delay : LONGEST_REST_US);
-  if (delay >= GATE_CLOSED) return TOO_LONG;
   int64_t asked = now_us(), waited = 0;
-  take_end end = writer_ask(self);
+  take_end end = ask(self, timeout_us > 0);
   while (end == TOO_LONG && waited < timeout_us) {
     gate_wait(&self->view, &self->pass, waited, timeout_us - waited);
-    end = writer_ask(self);
+    end = ask(self, 1);
     waited = now_us() - asked;
   }
   if (end == TOO_LONG) gate_give_up(&self->view, &self->pass);
