@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import bare, contend, costs, flat, guard, harness, idle, report, soak, steady, wake
+from bench import bare, contend, costs, flat, guard, harness, idle, report, soak, steady, takeover, wake
 from bench.compiler import CompilerError
 from bench.crew import CrewError
 from bench.flat_operations import TYPES
@@ -25,6 +25,7 @@ RUN_EPILOG = """\
 other benchmarks:
   python -m bench bare     the API against bare SQLite, in one run
   python -m bench costs    WAL pages and CPU instructions per operation
+  python -m bench takeover how soon others go on after a kill
   python -m bench flat     whether operations get dearer as the queue grows
   python -m bench guard    whether pages or instructions grew beyond the baseline
   python -m bench contend  whether many processes at once are served in turn
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "flat": _flat,
         "guard": _guard,
         "idle": _idle,
+        "takeover": _takeover,
         "soak": _soak,
         "steady": _steady,
         "wake": _wake,
@@ -263,6 +265,23 @@ def _idle(arguments: Sequence[str]) -> int:
     with scratch_folder(options.path) as folder:
         result = idle.measure(folder, options.seconds, options.workers, options.driver)
     print(idle.render(result))
+    _save(options.json, result.as_json())
+    return PASSED if result.passed else FAILED
+
+
+def _takeover(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "python -m bench takeover",
+        "Kills the process that holds the write lock, the one that keeps house, and the first of two that wait for a"
+        " task, and deletes the sidecar file: how soon the others go on.",
+        "example:\n  python -m bench takeover --rounds 20 --json takeover.json\n\n" + EXIT_STATUS,
+    )
+    parser.add_argument("--rounds", type=_whole, default=10, metavar="N", help="of each (default 10)")
+    options = parser.parse_args(arguments)
+    _check_places(parser, options)
+    with scratch_folder(options.path) as folder:
+        result = takeover.measure(folder, options.rounds)
+    print(takeover.render(result))
     _save(options.json, result.as_json())
     return PASSED if result.passed else FAILED
 

@@ -30,7 +30,7 @@ int gate_may_ask(sidecar *view, gate_pass *pass) {
   }
   uint64_t kept_until = load64(&gate->kept_until_us);
   if (kept_until == 0) return 1;
-  int64_t left = (int64_t)kept_until - now;
+  int64_t left = (int64_t)(kept_until - (uint64_t)now);
   if (left > 0 && left <= KEPT_US) return 0;
   (void)swap64(&gate->kept_until_us, kept_until, 0); /* who was called did not come */
   return 1;
@@ -70,7 +70,7 @@ static int64_t ordered_rest_us(sidecar *view, const gate_pass *pass) {
   gate_words *gate = &view->words->gate;
   uint32_t rest = load32(&gate->rest_us);
   if (rest == 0) return 0;
-  int64_t left = (int64_t)load64(&gate->rest_until_us) - platform_steady_clock_us();
+  int64_t left = (int64_t)(load64(&gate->rest_until_us) - (uint64_t)platform_steady_clock_us());
   return left > 0 && left <= ORDER_US ? (int64_t)rest : 0;
 }
 

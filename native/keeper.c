@@ -5,7 +5,7 @@
 #include "prismq.h"
 
 enum {
-  TICK_US = 50000, /* how soon a keeper's death, a foreign commit and a lost sidecar are noticed */
+  TICK_US = 40000, /* how soon a keeper's death, a foreign commit and a lost sidecar are noticed */
   SOON_MS = 80,    /* what is due later will be seen at a tick */
   BURY_US = 1000000,
   ABSENT_US = 1000000,
@@ -123,7 +123,7 @@ int keeper_wait(keeper *self, sidecar *view, const volatile uint32_t *change, in
 
 int keeper_is_absent(sidecar *view) {
   if (view->words == NULL) return 1;
-  int64_t since = platform_steady_clock_us() - (int64_t)load64(&view->words->keeper.seen_at_us);
+  int64_t since = (int64_t)((uint64_t)platform_steady_clock_us() - load64(&view->words->keeper.seen_at_us));
   return since < 0 || since > ABSENT_US;
 }
 

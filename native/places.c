@@ -100,7 +100,7 @@ int places_rescue(sidecar *view, orphan *found) {
   for (uint32_t i = 0; i < count; i++) {
     place_words *place = &view->words->places[i];
     uint32_t state = load32(&place->state);
-    int64_t age = now - (int64_t)load64(&place->called_at_us);
+    int64_t age = (int64_t)((uint64_t)now - load64(&place->called_at_us));
     if (state == CALLED && age >= STOPPED_US && swap32(&place->state, CALLED, AWAKE)) result |= RESCUE_LOOK;
     if (state == IN_SERVICE && age >= SERVICE_US) (void)places_end_service(view, (int)i, NULL);
     if (state != SERVED || age < DEAD_US || i >= SIDECAR_DESKS || (result & RESCUE_ORPHAN)) continue;
@@ -160,6 +160,12 @@ int places_bury(sidecar *view) {
   return called;
 }
 
+static void be_in_use(sidecar *view, int number) {
+  volatile uint32_t *count = &view->words->places_used;
+  for (uint32_t seen = load32(count); seen <= (uint32_t)number; seen = load32(count))
+    (void)swap32(count, seen, (uint32_t)number + 1);
+}
+
 /* The lock comes first and goes last, so that whoever sees a place in use sees its lock too. */
 int places_enter(sidecar *view, const uint64_t *types, int64_t count, int offers) {
   if (view->words == NULL) return -1;
@@ -177,9 +183,7 @@ int places_enter(sidecar *view, const uint64_t *types, int64_t count, int offers
       else
         place->types[i] = types[i];
     }
-    for (uint32_t seen = load32(&view->words->places_used); seen <= (uint32_t)number;
-         seen = load32(&view->words->places_used))
-      (void)swap32(&view->words->places_used, seen, (uint32_t)number + 1);
+    be_in_use(view, number);
     return number;
   }
   return -1;
@@ -206,7 +210,7 @@ int places_is_in_service(sidecar *view, int place) {
 place_end places_take_answer(sidecar *view, int place, desk_words *answer) {
   if (view->words == NULL || place < 0) return LEFT_ALONE;
   uint32_t state = outcome(view, place);
-  if (state != SERVED) return state == CALLED ? LEFT_CALLED : LEFT_ALONE;
+  if (state != SERVED || place >= SIDECAR_DESKS) return state == CALLED ? LEFT_CALLED : LEFT_ALONE;
   memcpy(answer, &view->words->desks[place], sizeof *answer);
   /* Else the task was given back meanwhile, as this one did not come for it. */
   return swap32(&view->words->places[place].state, SERVED, AWAKE) ? LEFT_SERVED : LEFT_CALLED;
@@ -235,6 +239,7 @@ void places_interrupt(sidecar *view, int place) {
 
 void places_arm(sidecar *view, int place) {
   if (view->words == NULL || place < 0) return;
+  be_in_use(view, place); /* the file may have been wiped */
   store32(&view->words->places[place].state, WAITING);
   store32(&view->words->waiting, 1);
 }

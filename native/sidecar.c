@@ -9,11 +9,21 @@
 /* "prismq" and the layout's version, in the byte order of this machine. */
 static const uint64_t FORMAT = UINT64_C(0x716d736972700001);
 
-enum { LONGEST_PATH = 4096 };
+enum { LONGEST_PATH = 4096, WIPE_TRIES = 100, WIPE_REST_US = 100 };
 
 static int name_of(const sidecar *view, char into[LONGEST_PATH]) {
   int length = snprintf(into, LONGEST_PATH, "%s-prismq", view->database);
   return length > 0 && length < LONGEST_PATH;
+}
+
+/* A file that was retired and is found under its name has got it back: it is wiped, so that all who use it see that. */
+static int is_usable(const sidecar *view) {
+  return load64(&view->words->format) == FORMAT && load32(&view->words->retired) == 0;
+}
+
+static void wipe(sidecar *view) {
+  memset((char *)view->words + sizeof view->words->format, 0, sizeof *view->words - sizeof view->words->format);
+  store64(&view->words->format, FORMAT);
 }
 
 static void attach(sidecar *view) {
@@ -21,10 +31,15 @@ static void attach(sidecar *view) {
   view->words = NULL;
   if (!name_of(view, path) || !platform_map(&view->region, path, view->database, sizeof(sidecar_words))) return;
   view->words = view->region.memory;
-  if (load64(&view->words->format) == FORMAT) return;
-  /* New, or another version's: nobody depends on what is in it, so it is simply wiped. */
-  memset((char *)view->words + sizeof view->words->format, 0, sizeof *view->words - sizeof view->words->format);
-  store64(&view->words->format, FORMAT);
+  if (is_usable(view)) return;
+  /* New, or another version's: nobody depends on what is in it, so it is simply wiped; but once, by one of those who come
+   * at the same time. */
+  for (int tries = 0; tries < WIPE_TRIES && !platform_try_lock(&view->region, LOCK_FORMAT); tries++) {
+    platform_sleep_us(WIPE_REST_US);
+    if (is_usable(view)) return;
+  }
+  if (!is_usable(view)) wipe(view);
+  platform_unlock(&view->region, LOCK_FORMAT);
 }
 
 void sidecar_open(sidecar *view, const char *database) {

@@ -84,7 +84,8 @@ typedef struct {
 /* Locks on bytes of the file, far behind its content, as Windows' locks would keep others from what is locked. */
 enum {
   LOCK_KEEPER = 1 << 30,
-  LOCK_PLACES = LOCK_KEEPER + 1 /* and as many as there are places */
+  LOCK_PLACES = LOCK_KEEPER + 1, /* and as many as there are places */
+  LOCK_FORMAT = LOCK_PLACES + SIDECAR_PLACES /* whoever wipes the file */
 };
 
 void sidecar_open(sidecar *view, const char *database);
