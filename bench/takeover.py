@@ -85,27 +85,35 @@ def after_the_holder(path: Path) -> float:
 
 def after_the_keeper(path: Path) -> float:
     """From when a task is due to its claim, the one that keeps house having died shortly before, in s."""
-    with at_work(keep, path) as victim, TaskQueue(path) as maker, TaskQueue(path) as queue:
-        with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(_claim, queue)
-            time.sleep(SETTLED_SECONDS)
-            maker.enqueue("t", run_after=timedelta(seconds=DUE_SECONDS))
-            due = perf_counter() + DUE_SECONDS
-            time.sleep(DUE_SECONDS / 2)
-            victim.kill()
-            return waiting.result(PATIENCE_SECONDS) - due
+    with (
+        at_work(keep, path) as victim,
+        TaskQueue(path) as maker,
+        TaskQueue(path) as queue,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        waiting = pool.submit(_claim, queue)
+        time.sleep(SETTLED_SECONDS)
+        maker.enqueue("t", run_after=timedelta(seconds=DUE_SECONDS))
+        due = perf_counter() + DUE_SECONDS
+        time.sleep(DUE_SECONDS / 2)
+        victim.kill()
+        return waiting.result(PATIENCE_SECONDS) - due
 
 
 def after_a_worker(path: Path) -> float:
     """From an enqueue to its claim by the second in line, the first having been killed right before, in s."""
-    with TaskQueue(path) as maker, at_work(sleep, path) as victim, TaskQueue(path) as queue:
-        with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(_claim, queue)
-            time.sleep(SETTLED_SECONDS)
-            victim.kill()
-            made = perf_counter()
-            maker.enqueue("t")
-            return waiting.result(PATIENCE_SECONDS) - made
+    with (
+        TaskQueue(path) as maker,
+        at_work(sleep, path) as victim,
+        TaskQueue(path) as queue,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        waiting = pool.submit(_claim, queue)
+        time.sleep(SETTLED_SECONDS)
+        victim.kill()
+        made = perf_counter()
+        maker.enqueue("t")
+        return waiting.result(PATIENCE_SECONDS) - made
 
 
 def after_the_sidecar(path: Path) -> float:
