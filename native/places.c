@@ -154,7 +154,8 @@ int places_bury(sidecar *view) {
   for (uint32_t i = 0; i < count; i++) {
     place_words *place = &view->words->places[i];
     uint32_t state = load32(&place->state);
-    if (state == FREE || platform_is_locked(&view->region, lock_of((int)i))) continue;
+    if (state == FREE || (state == SERVED && i < SIDECAR_DESKS)) continue; /* the latter is for places_rescue */
+    if (platform_is_locked(&view->region, lock_of((int)i))) continue;
     if (swap32(&place->state, state, FREE) && state == CALLED) called = 1;
   }
   return called;
