@@ -256,9 +256,7 @@ def test_claims_cancelled_at_any_moment_lose_no_task_and_no_attempt(queue: TaskQ
     assert sorted([*got, *(task.id or 0 for task in rest)]) == made
 
 
-def test_a_loop_that_ends_right_after_a_cancellation_leaves_no_task_leased(
-    queue: TaskQueue, open_queue: OPEN
-) -> None:
+def test_a_loop_that_ends_right_after_a_cancellation_leaves_no_task_leased(queue: TaskQueue, open_queue: OPEN) -> None:
     before = waiting_threads()
     maker = open_queue()
     chance = random.Random(3)

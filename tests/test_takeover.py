@@ -201,9 +201,7 @@ def write_without_pause(queue: TaskQueue, seconds: float) -> None:
 
 @pytest.mark.parametrize("what", ["a delayed task", "a lease"])
 @pytest.mark.parametrize("end", ["killed", "dismissed"])
-def test_another_one_keeps_house_soon_after_the_keepers_end(
-    hire: HIRE, open_queue: OPEN, what: str, end: str
-) -> None:
+def test_another_one_keeps_house_soon_after_the_keepers_end(hire: HIRE, open_queue: OPEN, what: str, end: str) -> None:
     lateness = []
     for turn in range(3):
         keeper = hire()  # the first to open the file keeps house
@@ -320,9 +318,7 @@ def produce(queue: TaskQueue, seconds: float) -> dict[int, float]:
 
 
 @pytest.mark.parametrize("content", [b"", b"not what it should be" * 5000, b"\xff" * 40000])
-def test_hints_with_anything_in_them_are_no_matter(
-    path: Path, open_queue: OPEN, hire: HIRE, content: bytes
-) -> None:
+def test_hints_with_anything_in_them_are_no_matter(path: Path, open_queue: OPEN, hire: HIRE, content: bytes) -> None:
     hints(path).write_bytes(content)
     queue, worker = open_queue(), hire()
     worker.begin(colleague.claim, "w", {"wait": LONG})

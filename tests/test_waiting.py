@@ -165,9 +165,7 @@ def enqueue_delayed(queue: TaskQueue, seconds: float) -> tuple[int, float]:
     return queue.enqueue("t", run_after=timedelta(seconds=seconds)), time.time()
 
 
-def test_a_foreign_insert_is_noticed_soon(
-    queue: TaskQueue, another_program: Callable[..., None], path: Path
-) -> None:
+def test_a_foreign_insert_is_noticed_soon(queue: TaskQueue, another_program: Callable[..., None], path: Path) -> None:
     lateness = []
     for _ in range(5):
         with waiting(lambda: claimed_at(queue)) as future:
@@ -180,9 +178,7 @@ def test_a_foreign_insert_is_noticed_soon(
 
 @pytest.mark.skipif(not IS_COMPILED, reason="nobody calls without the compiled module")
 @pytest.mark.skipif(not colleague.can_stop(), reason="needs SIGSTOP")
-def test_the_commit_itself_calls_and_needs_no_housekeeper(
-    hire: HIRE, open_queue: OPEN, driver: DriverName
-) -> None:
+def test_the_commit_itself_calls_and_needs_no_housekeeper(hire: HIRE, open_queue: OPEN, driver: DriverName) -> None:
     if driver != "native":
         pytest.skip("the Python driver leaves it to the housekeeper")
     keeper = hire()
@@ -418,9 +414,7 @@ def test_a_wait_for_what_is_no_claim_is_refused(queue: TaskQueue) -> None:
 
 @pytest.mark.parametrize("wait", [0.5, None])
 @pytest.mark.parametrize("is_there_one", [False, True])
-def test_waiting_inside_a_transaction_is_refused(
-    queue: TaskQueue, wait: float | None, is_there_one: bool
-) -> None:
+def test_waiting_inside_a_transaction_is_refused(queue: TaskQueue, wait: float | None, is_there_one: bool) -> None:
     if is_there_one:
         queue.enqueue("t")
     with queue.database.transaction():

@@ -66,9 +66,7 @@ class Rooms(threading.local):
         self.free: Room | None = None
 
 
-def take_place(
-    rooms: Rooms, database: Path, wanted: Claim, rehearse: Callable[[], object] | None = None
-) -> Place:
+def take_place(rooms: Rooms, database: Path, wanted: Claim, rehearse: Callable[[], object] | None = None) -> Place:
     """A place to wait for such a claim, used by this thread alone.
 
     With `rehearse` others may claim for it. That is run when they begin to: after a sleep the caches have gone to

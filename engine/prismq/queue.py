@@ -142,9 +142,7 @@ class TaskQueue:
         wanted = submission.claim(worker_id, 1, types, capabilities, strategy, lease_seconds)
         _check_wait(wait)
         self._check_may_wait()
-        tasks = await asynchronous.wait_in_thread(
-            lambda stop: self._claim(wanted, wait, stop), self._give_back
-        )
+        tasks = await asynchronous.wait_in_thread(lambda stop: self._claim(wanted, wait, stop), self._give_back)
         return tasks[0] if tasks else None
 
     def wait(

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import ROOT
-
+# Not from conftest: a spawned process would find another one by that name.
+ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 30.0
 
 

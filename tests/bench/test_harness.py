@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from interrupts import ROOT
 
 pytestmark = pytest.mark.timeout(180)
 LATENCIES = {"count", "rate", "p50", "p95", "p99", "p99_9", "max"}

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from interrupts import ROOT
 
 SCRIPT = """
 from pathlib import Path

@@ -10,15 +10,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from interrupts import interrupt
+from interrupts import ROOT, interrupt
 
 from bench.actors import Seat
 from bench.crew import CrewError
 from bench.scenario import Scenario
 from bench.troupe import Part, Troupe
 from bench.waiters import PATIENCE_SECONDS, attend, trickle, wait
-
-ROOT = Path(__file__).parents[2]  # not from conftest: a spawned process would find another one by that name
 
 SCENARIO = Scenario(seconds=60.0)
 

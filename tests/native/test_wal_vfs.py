@@ -94,9 +94,10 @@ def require_every_acknowledged_commit(connection: apsw.Connection, logs: list[Pa
     total = 0
     for worker, log in enumerate(logs):
         acknowledged = [int(line) for line in log.read_text().split()] if log.exists() else []
-        stored = [row[0] for row in connection.execute(
-            "SELECT sequence FROM ledger WHERE worker = ? ORDER BY sequence", (worker,)
-        )]
+        stored = [
+            row[0]
+            for row in connection.execute("SELECT sequence FROM ledger WHERE worker = ? ORDER BY sequence", (worker,))
+        ]
         assert acknowledged == list(range(1, len(acknowledged) + 1))
         assert stored in (acknowledged, [*acknowledged, len(acknowledged) + 1])
         total += len(acknowledged)
@@ -161,9 +162,7 @@ def frames(path: Path, count: int, page_size: int) -> list[tuple[int, int, bytes
 
 @pytest.mark.parametrize("synchronous", ["NORMAL", "FULL"])
 @pytest.mark.parametrize("page_size", [512, 4096, 65536])
-def test_the_log_is_the_same_as_sqlites_own_but_for_its_salt(
-    tmp_path: Path, page_size: int, synchronous: str
-) -> None:
+def test_the_log_is_the_same_as_sqlites_own_but_for_its_salt(tmp_path: Path, page_size: int, synchronous: str) -> None:
     logs = []
     for vfs in ("prismq", None):
         path = tmp_path / f"{vfs}.db"

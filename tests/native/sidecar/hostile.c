@@ -241,7 +241,7 @@ static void keep_all_the_same(int number) {
       int64_t began = now_us();
       int events = keeper_wait(&self, &view, NULL, SHORT_US);
       expect_soon(began, SHORT_US);
-      EXPECT((events & ~(KEEP_ELECTED | KEEP_LOOK | KEEP_CHECKPOINT | KEEP_DUE)) == 0);
+      EXPECT((events & ~(KEEP_ELECTED | KEEP_LOOK | KEEP_CHECKPOINT | KEEP_DUE | KEEP_ORPHAN)) == 0);
       if (events & KEEP_DUE) keeper_forget_due(&view);
       if (next_random(&state) % 4 == 0) keeper_note_due(&view, platform_wall_clock_ms() + 5, platform_wall_clock_ms());
       if (next_random(&state) % 4 == 0) keeper_ask(&view, WISH_CHECKPOINT, 1);

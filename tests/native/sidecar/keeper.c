@@ -337,6 +337,29 @@ static void the_keeper_looks_when_a_called_worker_has_died(void) {
   view_close(&view);
 }
 
+/* As when a process with several workers is killed. */
+static void of_many_orphans_none_is_lost(void) {
+  enum { ORPHANS = 5, SERVED = 5 };
+  keeper self = {0};
+  sidecar view, workers;
+  view_open(&view);
+  view_open(&workers);
+  for (int i = 0; i < ORPHANS; i++) {
+    EXPECT(places_enter(&workers, NULL, 0, 0) == i);
+    view.words->desks[i].numbers[0] = 100 + i;
+    store32(&view.words->places[i].state, SERVED);
+  }
+  view_close(&workers); /* their locks go */
+  int found[ORPHANS] = {0};
+  for (int i = 0; i < ORPHANS; i++) {
+    EXPECT(wait_for(&self, &view, KEEP_ORPHAN) & KEEP_ORPHAN);
+    found[self.found.id - 100]++;
+  }
+  for (int i = 0; i < ORPHANS; i++) EXPECT(found[i] == 1 && load32(&view.words->places[i].state) == 0);
+  EXPECT(!(keeper_wait(&self, &view, NULL, 0) & KEEP_ORPHAN));
+  view_close(&view);
+}
+
 #ifndef _WIN32
 
 static void the_keeper_of_a_lost_file_keeps_the_next_one(void) {
@@ -368,6 +391,7 @@ const test keeper_tests[] = {
     {"the keeper sees that something was committed", the_keeper_sees_that_something_was_committed},
     {"a wait can be stopped", a_wait_can_be_stopped},
     {"the keeper looks when a called worker has died", the_keeper_looks_when_a_called_worker_has_died},
+    {"of many orphans none is lost", of_many_orphans_none_is_lost},
 #ifndef _WIN32
     {"the keeper of a lost file keeps the next one", the_keeper_of_a_lost_file_keeps_the_next_one},
 #endif
