@@ -40,8 +40,10 @@ class Connection:
         path: str | os.PathLike[str],
         pragmas: Mapping[str, str | int] = settings.PRAGMAS,
         timeout: float = settings.BUSY_TIMEOUT_SECONDS,
+        group_commit: bool = False,
     ) -> None:
         self.path = Path(os.path.realpath(path))
+        self.group_commit = group_commit  # of the operations of queues on this connection
         self._lock = ConnectionLock(str(self.path), timeout)
         self.drivers: dict[str, Driver] = {}  # of the queues on this connection; see driver.connect
         self.housekeeper: Housekeeper | None = None  # works beside those

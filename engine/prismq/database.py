@@ -22,16 +22,23 @@ class QueueDatabase:
     one process undo each other's locks and can corrupt it. `execute` runs any SQL; other processes may use any SQLite.
 
     Nothing is opened before the first use. `durability` is "normal" (survives a crash of the process) or "full"
-    (a power cut loses nothing acknowledged either). Raises QueueDatabaseError for a place that can't hold a queue.
+    (a power cut loses nothing acknowledged either). With `group_commit`, callers that would wait for the write lock
+    hand their operation to its holder; None is the environment's PRISMQ_GROUP_COMMIT, else on. Raises
+    QueueDatabaseError for a place that can't hold a queue.
     """
 
     def __init__(
-        self, db_path: str | os.PathLike[str] | None = None, *, durability: settings.Durability = "normal"
+        self,
+        db_path: str | os.PathLike[str] | None = None,
+        *,
+        durability: settings.Durability = "normal",
+        group_commit: bool | None = None,
     ) -> None:
         if durability not in settings.DURABILITY:
             raise ValueError(f"durability is {durability!r}; choose one of {', '.join(map(repr, settings.DURABILITY))}")
         self.db_path = _file_path(settings.get_default_db_path() if db_path is None else db_path)
         self.durability = durability
+        self.group_commit = settings.group_commit_by_default() if group_commit is None else bool(group_commit)
         self._file = os.path.realpath(self.db_path)
         self._connection: Connection | None = None
         filesystem.require_local(Path(self._file))
@@ -51,7 +58,7 @@ class QueueDatabase:
         with fork.opening:
             if self._connection is None or self._connection.closed:
                 pragmas = {**settings.PRAGMAS, "synchronous": settings.DURABILITY[self.durability]}
-                self._connection = Connection(self._file, pragmas)
+                self._connection = Connection(self._file, pragmas, group_commit=self.group_commit)
             return self._connection
 
     def initialize_schema(self) -> None:

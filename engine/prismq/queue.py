@@ -30,8 +30,9 @@ class TaskQueue:
     """A durable task queue in one SQLite file, shared by any number of processes and threads of one machine.
 
     `database` is a path, a QueueDatabase (whose `transaction()` enqueues then join), or None for the default path.
-    `durability` is "normal" or "full", see QueueDatabase. Raises QueueDatabaseError when the file can't hold a queue;
-    every method raises QueueBusyError when the database stays locked beyond the busy timeout.
+    `durability` is "normal" or "full", and `group_commit` on by default, see QueueDatabase. Raises QueueDatabaseError
+    when the file can't hold a queue; every method raises QueueBusyError when the database stays locked beyond the busy
+    timeout.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class TaskQueue:
         database: QueueDatabase | str | os.PathLike[str] | None = None,
         *,
         durability: Durability | None = None,
+        group_commit: bool | None = None,
         retry: RetryConfig | None = None,
         driver: DriverChoice = "auto",
     ) -> None:
@@ -48,9 +50,14 @@ class TaskQueue:
                 raise ValueError(
                     f"durability is {durability!r} here but {database.durability!r} in the QueueDatabase: say it there"
                 )
+            if group_commit not in (None, database.group_commit):
+                raise ValueError(
+                    f"group_commit is {group_commit!r} here but {database.group_commit!r} in the QueueDatabase: "
+                    "say it there"
+                )
             self.database = database
         else:
-            self.database = QueueDatabase(database, durability=durability or "normal")
+            self.database = QueueDatabase(database, durability=durability or "normal", group_commit=group_commit)
         self.retry = retry or RetryConfig()
         self._driver_choice = driver
         self._connection: Connection | None = None

@@ -47,6 +47,7 @@ MINIMUM_SQLITE = (3, 51, 3)
 MINIMUM_SQLITE_OF_LINE: dict[tuple[int, int], tuple[int, int, int]] = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7)}
 
 DEFAULT_DB_PATH_VARIABLE = "PRISMQ_QUEUE_DB_PATH"
+GROUP_COMMIT_VARIABLE = "PRISMQ_GROUP_COMMIT"
 
 
 def get_default_db_path() -> Path:
@@ -55,6 +56,17 @@ def get_default_db_path() -> Path:
     if configured:
         return Path(configured)
     return Path(r"C:\Data\PrismQ\queue\queue.db") if os.name == "nt" else Path("/tmp/prismq/queue/queue.db")
+
+
+def group_commit_by_default() -> bool:
+    """Whether callers commit together when the code doesn't say: yes, unless the environment variable is 0.
+
+    Raises UnsupportedEnvironmentError for a value that is neither 0 nor 1.
+    """
+    value = os.environ.get(GROUP_COMMIT_VARIABLE, "1")
+    if value not in ("0", "1"):
+        raise UnsupportedEnvironmentError(f"{GROUP_COMMIT_VARIABLE} is {value!r}: use 1 (on) or 0 (off)")
+    return value == "1"
 
 
 def carries_wal_reset_fix(version: tuple[int, int, int]) -> bool:
