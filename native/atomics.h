@@ -28,6 +28,12 @@ static __inline void store64(volatile uint64_t *at, uint64_t value) {
 static __inline int swap64(volatile uint64_t *at, uint64_t from, uint64_t to) {
   return (uint64_t)_InterlockedCompareExchange64((volatile __int64 *)at, (__int64)to, (__int64)from) == from;
 }
+static __inline uint64_t or64(volatile uint64_t *at, uint64_t bits) {
+  return (uint64_t)_InterlockedOr64((volatile __int64 *)at, (__int64)bits);
+}
+static __inline uint64_t and64(volatile uint64_t *at, uint64_t bits) {
+  return (uint64_t)_InterlockedAnd64((volatile __int64 *)at, (__int64)bits);
+}
 #define THREAD_LOCAL __declspec(thread)
 
 #else
@@ -48,6 +54,13 @@ static inline uint64_t load64(volatile uint64_t *at) { return __atomic_load_n(at
 static inline void store64(volatile uint64_t *at, uint64_t value) { __atomic_store_n(at, value, __ATOMIC_SEQ_CST); }
 static inline int swap64(volatile uint64_t *at, uint64_t from, uint64_t to) {
   return __atomic_compare_exchange_n(at, &from, to, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+/* Both return what was there before. */
+static inline uint64_t or64(volatile uint64_t *at, uint64_t bits) {
+  return __atomic_fetch_or(at, bits, __ATOMIC_SEQ_CST);
+}
+static inline uint64_t and64(volatile uint64_t *at, uint64_t bits) {
+  return __atomic_fetch_and(at, bits, __ATOMIC_SEQ_CST);
 }
 #define THREAD_LOCAL _Thread_local
 

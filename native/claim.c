@@ -140,24 +140,3 @@ int look_for_task(prismq_handle *handle, const claim *wanted, int *found) {
   *found = due == SQLITE_ROW || ready == SQLITE_ROW;
   return SQLITE_OK;
 }
-
-static int claim_in_transaction(prismq_handle *handle, const claim *wanted) {
-  scope opened;
-  int code = begin_scope(handle, &opened);
-  if (code != SQLITE_OK) return code;
-  set_now(handle); /* the lease begins when the lock is ours */
-  return end_scope(handle, opened, claim_heads(handle, wanted));
-}
-
-int claim_tasks(prismq_handle *handle, const claim *wanted) {
-  int alone = sqlite3_get_autocommit(handle->database);
-  if (!handle->last_claim_empty || !alone) {
-    int code = claim_in_transaction(handle, wanted);
-    if (code != SQLITE_OK || handle->result.numbers_count > 0 || !alone) return code;
-  }
-  int found = 0;
-  int code = look_for_task(handle, wanted, &found);
-  if (code == SQLITE_OK && found && !handle->result.expired) code = claim_in_transaction(handle, wanted);
-  handle->last_claim_empty = handle->result.numbers_count == 0;
-  return code;
-}

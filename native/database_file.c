@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "keeper.h"
+#include "slots.h"
 
 enum {
   WAL_WRITE_LOCK = 0, /* its index among the locks of the WAL index */
@@ -59,7 +60,7 @@ static int ask_until_timeout(database_file *database) {
 }
 
 static int take_write_lock(database_file *database) {
-  (void)sidecar_renew(&database->side);
+  if (!database->keeps_side) (void)sidecar_renew(&database->side);
   return database->lock_timeout_ms > 0 ? ask_until_timeout(database) : ask(database);
 }
 
@@ -69,6 +70,7 @@ static int give_write_lock_up(database_file *database) {
   int code =
       database->original->xShmLock(database->file, WAL_WRITE_LOCK, 1, SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE);
   gate_leave(&database->side, &database->pass);
+  slots_call(&database->side);
   announcement_publish(&database->news, &database->side, database->written != 0);
   if (database->written > CHECKPOINT_BYTES) keeper_ask(&database->side, WISH_CHECKPOINT, 1);
   return code;

@@ -27,6 +27,7 @@ struct database_file {
   int waits;             /* a refusal is not the end: a busy handler or a timeout follows */
   int lock_timeout_ms;   /* how long SQLite lets the next lock wait; 0 for not at all */
   sidecar side;
+  int keeps_side; /* even if the sidecar file was replaced */
   gate_pass pass;
   announcement news;
 };

@@ -64,6 +64,8 @@ void gate_leave(sidecar *view, gate_pass *pass) {
 
 int gate_is_own(sidecar *view) { return view->words != NULL && load64(&view->words->gate.holder) == this_thread(); }
 
+int gate_is_held(sidecar *view) { return view->words != NULL && load64(&view->words->gate.holder) != 0; }
+
 /* An order that is not renewed lapses: who gave it may be dead. */
 static int64_t ordered_rest_us(sidecar *view, const gate_pass *pass) {
   if (view->words == NULL || pass->exempt) return 0;

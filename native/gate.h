@@ -37,6 +37,9 @@ void gate_leave(sidecar *view, gate_pass *pass);
 /* Whether the lock's holder is this very thread, by another connection: waiting would never end. */
 int gate_is_own(sidecar *view);
 
+/* Whether somebody has the lock who will let those who wait know when it is free. */
+int gate_is_held(sidecar *view);
+
 /* After a refusal: sleeps until it may be this one's turn, at most `left_us`. `waited_us` is how long it has been. */
 void gate_wait(sidecar *view, gate_pass *pass, int64_t waited_us, int64_t left_us);
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "handle.h"
+#include "group.h"
 #include "keeper.h"
 #include "platform.h"
 
@@ -71,6 +71,32 @@ void set_now(prismq_handle *handle) {
   format_time(handle->result.at_ms, handle->result.at);
 }
 
+static void swap_results(prismq_handle *handle) {
+  prismq_result result = handle->result;
+  int64_t numbers_capacity = handle->numbers_capacity, text_capacity = handle->text_capacity;
+  handle->result = handle->aside.result;
+  handle->numbers_capacity = handle->aside.numbers_capacity;
+  handle->text_capacity = handle->aside.text_capacity;
+  handle->aside.result = result;
+  handle->aside.numbers_capacity = numbers_capacity;
+  handle->aside.text_capacity = text_capacity;
+}
+
+/* Makes room for another result, of the same moment. */
+void set_result_aside(prismq_handle *handle) {
+  swap_results(handle);
+  handle->result.at_ms = handle->aside.result.at_ms;
+  memcpy(handle->result.at, handle->aside.result.at, sizeof handle->result.at);
+}
+
+/* Unless what was done meanwhile failed: then so did this. */
+void take_result_back(prismq_handle *handle, int code) {
+  swap_results(handle);
+  if (code == SQLITE_OK) return;
+  handle->result.code = code;
+  memcpy(handle->result.message, handle->aside.result.message, sizeof handle->result.message);
+}
+
 /* -- statements */
 
 sqlite3_stmt *prepared(prismq_handle *handle, int which) {
@@ -132,22 +158,31 @@ int has_row(prismq_handle *handle, int which, int with_time) {
 
 /* -- transactions */
 
-/* Alone, an operation is a transaction. Inside the caller's it joins by a savepoint: it happens whole or not at all. */
-int begin_scope(prismq_handle *handle, scope *opened) {
-  if (!sqlite3_get_autocommit(handle->database)) {
-    *opened = JOINED;
-    return run_statement(handle, SQL_SAVEPOINT);
-  }
-  *opened = OWN;
+int begin_own(prismq_handle *handle) {
   if (handle->news != NULL) handle->news->accounted = 1;
   int64_t asked = platform_steady_clock_us();
   int code = run_statement(handle, SQL_BEGIN);
   if (code == SQLITE_OK) return code;
+  if (handle->asked_at_us != 0) asked = handle->asked_at_us;
   handle->result.waited_ms = (platform_steady_clock_us() - asked) / 1000;
-  if (code == SQLITE_BUSY && handle->file != NULL && gate_is_closed(&handle->file->side, &handle->file->pass))
+  if (code == SQLITE_BUSY && !handle->at_once && handle->file != NULL && gate_is_closed(&handle->file->side, &handle->file->pass))
     code = handle->result.code = SQLITE_LOCKED_BY_LIMIT;
   if (handle->news != NULL) handle->news->accounted = 0;
   return code;
+}
+
+int begin_at_once(prismq_handle *handle) {
+  handle->at_once = 1;
+  int code = begin_own(handle);
+  handle->at_once = 0;
+  if (code == SQLITE_BUSY) clear_result(handle);
+  return code;
+}
+
+/* Alone, an operation is a transaction. Inside the caller's it joins by a savepoint: it happens whole or not at all. */
+int begin_scope(prismq_handle *handle, scope *opened) {
+  *opened = sqlite3_get_autocommit(handle->database) ? OWN : JOINED;
+  return *opened == OWN ? begin_own(handle) : run_statement(handle, SQL_SAVEPOINT);
 }
 
 /* Ends what `begin_scope` opened; keeps the first failure. SQLite may have rolled back by itself (disk full, I/O error). */
@@ -172,7 +207,8 @@ static int wait_for_turn(void *context, int times) {
   sidecar *gate = handle->file != NULL ? &handle->file->side : &none;
   gate_pass *pass = handle->file != NULL ? &handle->file->pass : &handle->pass;
   int64_t now = platform_steady_clock_us();
-  if (times == 0) handle->waiting_since_us = now;
+  if (handle->at_once) return 0;
+  if (times == 0) handle->waiting_since_us = handle->asked_at_us != 0 ? handle->asked_at_us : now;
   int64_t waited = now - handle->waiting_since_us, left = handle->busy_timeout_ms * 1000 - waited;
   if (left <= 0) {
     gate_give_up(gate, pass);
@@ -204,7 +240,8 @@ static int after_commit(void *context, sqlite3 *database, const char *name, int 
 prismq_result *prismq_results(prismq_handle *handle) { return &handle->result; }
 
 /* NULL when out of memory, when the module was not loaded into SQLite, or when `sql` has another number of statements. */
-prismq_handle *prismq_open(void *database, const char *const *sql, int count, int64_t busy_timeout_ms) {
+prismq_handle *prismq_open(void *database, const char *const *sql, int count, int64_t busy_timeout_ms,
+                           int group_commit) {
   if (sqlite3_api == NULL || database == NULL || count != SQL_STATEMENTS) return NULL;
   prismq_handle *handle = calloc(1, sizeof *handle);
   if (handle == NULL) return NULL;
@@ -223,6 +260,10 @@ prismq_handle *prismq_open(void *database, const char *const *sql, int count, in
       return NULL;
     }
     memcpy(handle->sql[i], sql[i], bytes);
+  }
+  if (group_commit && handle->file != NULL && (handle->group = new_group()) == NULL) {
+    prismq_close(handle);
+    return NULL;
   }
   handle->busy_timeout_ms = busy_timeout_ms;
   sqlite3_wal_hook(database, after_commit, handle);
@@ -243,5 +284,8 @@ void prismq_close(prismq_handle *handle) {
   }
   free(handle->result.numbers);
   free(handle->result.text);
+  free(handle->aside.result.numbers);
+  free(handle->aside.result.text);
+  free(handle->group);
   free(handle);
 }

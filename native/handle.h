@@ -36,6 +36,8 @@ typedef struct {
   int64_t attempt;
 } token;
 
+typedef struct group group;
+
 struct prismq_handle {
   sqlite3 *database;
   sqlite3_stmt *statements[SQL_STATEMENTS];
@@ -46,10 +48,17 @@ struct prismq_handle {
   announcement *news;       /* of the transaction; NULL without the file */
   int64_t busy_timeout_ms;
   int64_t waiting_since_us; /* steady clock, at the first refusal of the lock */
+  int64_t asked_at_us;      /* before that, if it had waited otherwise; else 0 */
+  int at_once;              /* and not at all if it is refused */
   gate_pass pass; /* for connections without the file */
+  struct group *group; /* NULL when it commits alone */
   int64_t numbers_capacity;
   int64_t text_capacity;
   prismq_result result;
+  struct {
+    int64_t numbers_capacity, text_capacity;
+    prismq_result result;
+  } aside; /* while another's operation is done */
 };
 
 /* -- results: handle.c */
@@ -60,6 +69,8 @@ void clear_result(prismq_handle *handle);
 int put_number(prismq_handle *handle, int64_t number);
 int put_text(prismq_handle *handle, const void *bytes, int64_t length);
 void set_now(prismq_handle *handle);
+void set_result_aside(prismq_handle *handle);
+void take_result_back(prismq_handle *handle, int code);
 
 /* -- time: time_text.c */
 
@@ -83,20 +94,16 @@ int has_row(prismq_handle *handle, int which, int with_time);
 
 typedef enum { OWN, JOINED } scope;
 
+int begin_own(prismq_handle *handle);
+int begin_at_once(prismq_handle *handle); /* SQLITE_BUSY if that can't be */
 int begin_scope(prismq_handle *handle, scope *opened);
 int end_scope(prismq_handle *handle, scope opened, int code);
 
-/* -- requests: prismq.c */
-
-/* The claim that a request's numbers and text make up; 0 when they make up none. */
-int request_claim(const int64_t *numbers, int64_t numbers_count, const char *text, int64_t text_bytes, claim *wanted);
-
-/* -- operations, inside a transaction but for claims, which may need two */
+/* -- operations, inside a transaction */
 
 int enqueue_one(prismq_handle *handle, const new_task *task, int64_t *next_id);
 int enqueue_block(prismq_handle *handle, const new_task *tasks, int64_t *next_id);
 int claim_heads(prismq_handle *handle, const claim *wanted);
-int claim_tasks(prismq_handle *handle, const claim *wanted);
 int look_for_task(prismq_handle *handle, const claim *wanted, int *found);
 int complete_one(prismq_handle *handle, const token *held);
 int fail_one(prismq_handle *handle, const token *held, text error, int64_t retry, int64_t delay_ms);

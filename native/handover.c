@@ -27,11 +27,12 @@ static int claim_alone(prismq_handle *handle, const claim *wanted) {
   return code == SQLITE_OK && handle->result.numbers_count == before + CLAIM_NUMBERS;
 }
 
-void handover_begin(prismq_handle *handle, handover *service, const new_task *task) {
+void handover_begin(prismq_handle *handle, handover *service, const job *work) {
   service->place = -1;
   service->claimed = 0;
   if (handle->file == NULL || !places_are_waiting(&handle->file->side)) return;
-  if (task->run_after_ms != NO_TIME || !sqlite3_get_autocommit(handle->database)) return;
+  const new_task *task = &work->task;
+  if (work->operation != OP_ENQUEUE || work->is_packed || task->run_after_ms != NO_TIME || !sqlite3_get_autocommit(handle->database)) return;
   ready_tasks ready = {places_type_hash(task->type.bytes, task->type.length), 1, task->compatibility.length != 2};
   service->place = places_begin_service(&handle->file->side, &ready, &service->request);
 }

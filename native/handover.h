@@ -7,7 +7,7 @@
 #ifndef PRISMQ_HANDOVER_H
 #define PRISMQ_HANDOVER_H
 
-#include "handle.h"
+#include "requests.h"
 
 typedef struct {
   int place; /* of the one who is served; -1 for nobody */
@@ -16,8 +16,9 @@ typedef struct {
   desk_words request, answer;
 } handover;
 
-/* Before the transaction that will add the task: looks for somebody who waits for such tasks, and wakes it. */
-void handover_begin(prismq_handle *handle, handover *service, const new_task *task);
+/* Before the transaction that will do the work: if that adds a task, looks for somebody who waits for such tasks, and
+ * wakes it. */
+void handover_begin(prismq_handle *handle, handover *service, const job *work);
 
 /* Inside the transaction, after the task was added: claims for that one. A failure is that one's own and not told here. */
 void handover_claim(prismq_handle *handle, handover *service);

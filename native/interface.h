@@ -34,6 +34,9 @@ typedef enum {
   SQL_FAIL,
   SQL_RENEW,
   SQL_UNCLAIM,
+  SQL_RECORD_GROUP,
+  SQL_GROUP_DONE,
+  SQL_GROUPS_DONE,
   SQL_STATEMENTS
 } prismq_sql;
 
@@ -103,8 +106,10 @@ typedef enum {
 } prismq_events;
 
 /* The entry points return 0 or SQLite's extended code, which is in the result too. A handle is used by one thread at a
- * time, the one that holds its connection. */
-prismq_handle *prismq_open(void *database, const char *const *sql, int count, int64_t busy_timeout_ms);
+ * time, the one that holds its connection. With `group_commit`, operations that would wait for the write lock are done
+ * together with others, see native/group.h. */
+prismq_handle *prismq_open(void *database, const char *const *sql, int count, int64_t busy_timeout_ms,
+                           int group_commit);
 void prismq_close(prismq_handle *handle);
 prismq_result *prismq_results(prismq_handle *handle);
 int prismq_execute(prismq_handle *handle, const prismq_request *request);

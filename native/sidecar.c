@@ -7,7 +7,7 @@
 #include "places.h"
 
 /* "prismq" and the layout's version, in the byte order of this machine. */
-static const uint64_t FORMAT = UINT64_C(0x716d736972700001);
+static const uint64_t FORMAT = UINT64_C(0x716d736972700002);
 
 enum { LONGEST_PATH = 4096, WIPE_TRIES = 100, WIPE_REST_US = 100 };
 
@@ -22,6 +22,7 @@ static int is_usable(const sidecar *view) {
 }
 
 static void wipe(sidecar *view) {
+  store64(&view->words->group.generation, 0); /* before what was noted under it */
   memset((char *)view->words + sizeof view->words->format, 0, sizeof *view->words - sizeof view->words->format);
   store64(&view->words->format, FORMAT);
 }
@@ -31,6 +32,7 @@ static void attach(sidecar *view) {
   view->words = NULL;
   if (!name_of(view, path) || !platform_map(&view->region, path, view->database, sizeof(sidecar_words))) return;
   view->words = view->region.memory;
+  view->mapping++;
   if (is_usable(view)) return;
   /* New, or another version's: nobody depends on what is in it, so it is simply wiped; but once, by one of those who come
    * at the same time. */

@@ -16,7 +16,10 @@ enum {
   PLACE_TYPES = 5,         /* task types that a place names exactly */
   SIDECAR_DESKS = 64,      /* the first places have one */
   DESK_NUMBERS = 8,
-  DESK_TEXT_BYTES = 4096 - 8 - 8 * DESK_NUMBERS
+  DESK_TEXT_BYTES = 4096 - 8 - 8 * DESK_NUMBERS,
+  GROUP_SLOTS = 64,        /* callers that can commit together: a bit each in a word */
+  SLOT_NUMBERS = 64,
+  SLOT_TEXT_BYTES = 4096 - 64 - 8 * SLOT_NUMBERS
 };
 
 /* Where writers wait for their turn: gate.h. */
@@ -61,6 +64,28 @@ typedef struct {
   char text[DESK_TEXT_BYTES];
 } desk_words;
 
+/* Where a caller's operation lies, so that whoever has the write lock can do it: slots.h. Later its result lies there. */
+typedef struct {
+  volatile uint32_t calls; /* goes up when the caller is to look */
+  volatile uint32_t operation;  /* prismq_operation; of a result, its code */
+  volatile uint32_t count;
+  volatile uint32_t numbers_count;
+  volatile uint32_t text_bytes;
+  uint32_t unused[7];
+  volatile uint64_t ticket;     /* of this request, and of no other */
+  volatile uint64_t seen_at_us; /* steady clock: when the caller was last awake */
+  int64_t numbers[SLOT_NUMBERS];
+  char text[SLOT_TEXT_BYTES];
+} slot_words;
+
+typedef struct {
+  volatile uint64_t submitted;  /* a bit for each slot that may have a request for somebody to do */
+  volatile uint64_t generation; /* a number of this file, and of no other; 0 for none yet */
+  volatile uint32_t next;       /* whose request is done first, so that nobody is always last */
+  uint32_t unused[11];
+  volatile uint64_t states[GROUP_SLOTS]; /* side by side, to be seen at a glance */
+} group_words;
+
 typedef struct {
   volatile uint64_t format;  /* says which layout this is */
   volatile uint32_t retired; /* the file has lost its name: make a new one */
@@ -72,6 +97,8 @@ typedef struct {
   keeper_words keeper;
   place_words places[SIDECAR_PLACES];
   desk_words desks[SIDECAR_DESKS];
+  group_words group;
+  slot_words slots[GROUP_SLOTS];
 } sidecar_words;
 
 /* A view of the file by one connection or one process. */
@@ -79,13 +106,15 @@ typedef struct {
   platform_region region;
   sidecar_words *words; /* NULL without one: read-only folder, full disk; everybody then polls */
   const char *database; /* its path, which outlives the view */
+  uint32_t mapping;     /* goes up whenever another file is mapped */
 } sidecar;
 
 /* Locks on bytes of the file, far behind its content, as Windows' locks would keep others from what is locked. */
 enum {
   LOCK_KEEPER = 1 << 30,
   LOCK_PLACES = LOCK_KEEPER + 1, /* and as many as there are places */
-  LOCK_FORMAT = LOCK_PLACES + SIDECAR_PLACES /* whoever wipes the file */
+  LOCK_FORMAT = LOCK_PLACES + SIDECAR_PLACES, /* whoever wipes the file */
+  LOCK_SLOTS                                  /* and as many as there are slots */
 };
 
 void sidecar_open(sidecar *view, const char *database);

@@ -21,10 +21,12 @@ extern const sqlite3_slot *sqlite3_api;
 
 #define SLOT(number, result, ...) ((result(*)(__VA_ARGS__))sqlite3_api[number])
 
+#define sqlite3_bind_blob SLOT(2, int, sqlite3_stmt *, int, const void *, int, void (*)(void *))
 #define sqlite3_bind_int64 SLOT(5, int, sqlite3_stmt *, int, sqlite3_int64)
 #define sqlite3_bind_null SLOT(6, int, sqlite3_stmt *, int)
 #define sqlite3_busy_handler SLOT(13, int, sqlite3 *, int (*)(void *, int), void *)
 #define sqlite3_changes SLOT(15, int, sqlite3 *)
+#define sqlite3_column_blob SLOT(19, const void *, sqlite3_stmt *, int)
 #define sqlite3_column_bytes SLOT(20, int, sqlite3_stmt *, int)
 #define sqlite3_column_int64 SLOT(29, sqlite3_int64, sqlite3_stmt *, int)
 #define sqlite3_column_text SLOT(36, const unsigned char *, sqlite3_stmt *, int)
@@ -37,6 +39,7 @@ extern const sqlite3_slot *sqlite3_api;
 #define sqlite3_libversion_number SLOT(67, int, void)
 #define sqlite3_reset SLOT(77, int, sqlite3_stmt *)
 #define sqlite3_step SLOT(94, int, sqlite3_stmt *)
+#define sqlite3_errstr SLOT(183, const char *, int)
 #define sqlite3_file_control SLOT(127, int, sqlite3 *, const char *, int, void *)
 #define sqlite3_mutex_alloc SLOT(130, sqlite3_mutex *, int)
 #define sqlite3_mutex_enter SLOT(131, void, sqlite3_mutex *)
@@ -54,6 +57,7 @@ extern const sqlite3_slot *sqlite3_api;
 
 #define SQLITE_OK 0
 #define SQLITE_ERROR 1
+#define SQLITE_ABORT 4
 #define SQLITE_NOMEM 7
 #define SQLITE_MISUSE 21
 #define SQLITE_ROW 100

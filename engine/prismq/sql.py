@@ -217,6 +217,18 @@ UNCLAIM: Final = f"{_UNCLAIM}?4 {_HELD}"
 # ?1 id, ?2 attempt, ?3 now
 UNCLAIM_ORPHAN: Final = f"{_UNCLAIM}?3 WHERE id = ?1 AND status = 'processing' AND attempts = ?2"
 
+# -- a group's; see native/group.h ------------------------------------------------------------------------------------
+
+# ?1 "group " and the number of the sidecar file, ?2 tickets and outcomes of what the last transaction did for others
+RECORD_GROUP: Final = """INSERT INTO queue_state (name, value) VALUES (?1, ?2)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value"""
+# ?1 name
+GROUP_DONE: Final = "SELECT value FROM queue_state WHERE name = ?1"
+# Of every sidecar file there was.
+GROUPS_DONE: Final = "SELECT value FROM queue_state WHERE name >= 'group ' AND name < 'group!'"
+# ?1 name: of files that are older than this
+FORGET_GROUPS: Final = "DELETE FROM queue_state WHERE name >= 'group ' AND name < ?1"
+
 # -- a housekeeper's --------------------------------------------------------------------------------------------------
 
 # When the next delayed task is due or lease ends, as two rows; '' for a lease that has no end.

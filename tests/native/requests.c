@@ -22,7 +22,7 @@ static queue open_queue(void) {
   copy_empty_queue(path);
   EXPECT(sqlite3_open_v2(path, &queue.database, SQLITE_OPEN_READWRITE, "prismq") == SQLITE_OK);
   execute(queue.database, "PRAGMA synchronous=OFF");
-  queue.handle = prismq_open(queue.database, statements, STATEMENTS, 5000);
+  queue.handle = prismq_open(queue.database, statements, STATEMENTS, 5000, 1);
   EXPECT(queue.handle != NULL);
   queue.result = prismq_results(queue.handle);
   return queue;
@@ -63,8 +63,8 @@ static sqlite3_int64 tasks(queue *queue) { return number(queue->database, "SELEC
 
 static void a_handle_needs_a_database_and_every_statement(void) {
   queue queue = open_queue();
-  EXPECT(prismq_open(NULL, statements, STATEMENTS, 5000) == NULL);
-  EXPECT(prismq_open(queue.database, statements, STATEMENTS - 1, 5000) == NULL);
+  EXPECT(prismq_open(NULL, statements, STATEMENTS, 5000, 1) == NULL);
+  EXPECT(prismq_open(queue.database, statements, STATEMENTS - 1, 5000, 1) == NULL);
   prismq_close(NULL);
   close_queue(&queue);
 }
@@ -277,7 +277,7 @@ static void operations_join_the_callers_transaction(void) {
 
 static void another_handle_of_the_database_sees_its_tasks(void) {
   queue queue = open_queue();
-  prismq_handle *other = prismq_open(queue.database, statements, STATEMENTS, 5000);
+  prismq_handle *other = prismq_open(queue.database, statements, STATEMENTS, 5000, 1);
   EXPECT(other != NULL && enqueue(&queue, "video", NULL, 1) == SQLITE_OK);
   EXPECT(prismq_claim(other, TEXT("other"), NONE, TEXT("{}"), BY_FIFO, 1, 1000, 0) == SQLITE_OK);
   EXPECT(prismq_results(other)->numbers_count == 5);
@@ -383,7 +383,7 @@ static void running_out_of_memory_undoes_an_operation(void) {
   for (long nth = 1; failed; nth += 1 + nth / (quick ? 2 : 8)) {
     prismq_close(queue.handle); /* so that statements and results are allocated again */
     fail_allocation(nth);
-    queue.handle = prismq_open(queue.database, statements, STATEMENTS, 5000);
+    queue.handle = prismq_open(queue.database, statements, STATEMENTS, 5000, 1);
     int code = SQLITE_NOMEM, claimed = SQLITE_NOMEM, completed = SQLITE_NOMEM;
     int64_t many = 0;
     if (queue.handle != NULL) {
@@ -397,7 +397,7 @@ static void running_out_of_memory_undoes_an_operation(void) {
     failed = allocation_failed();
     fail_allocation(0);
     if (queue.handle == NULL) {
-      queue.handle = prismq_open(queue.database, statements, STATEMENTS, 5000);
+      queue.handle = prismq_open(queue.database, statements, STATEMENTS, 5000, 1);
       EXPECT(queue.handle != NULL);
       queue.result = prismq_results(queue.handle);
     }

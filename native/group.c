@@ -1,0 +1,384 @@
+#include "group.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "atomics.h"
+#include "failpoint.h"
+#include "handover.h"
+
+enum {
+  BATCH_US = 2000,            /* nothing more is taken along after that long */
+  PATIENCE_US = 5000,         /* after which one looks for oneself what has become of one's request */
+  LONGEST_PATIENCE_US = 20000,
+  JOIN_AGAIN_US = 1000000,
+  SHORTEST_REST_US = 100, /* while somebody has the lock who will tell nobody */
+  LONGEST_REST_US = 1000,
+  NAME_BYTES = 32
+};
+
+static sidecar *side(prismq_handle *handle) { return &handle->file->side; }
+
+group *new_group(void) {
+  group *made = calloc(1, sizeof *made);
+  if (made == NULL) return NULL;
+  made->own.slot = -1;
+  /* Of two that are made in one microsecond, processes and addresses tell. */
+  made->own.ticket = ((uint64_t)platform_steady_clock_us() << 20) ^ (platform_process() << 44) ^ (uint64_t)(uintptr_t)made;
+  return made;
+}
+
+/* -- what was done, as the database knows it */
+
+typedef char record_name[NAME_BYTES];
+
+static void name_record(sidecar *view, record_name into) {
+  (void)snprintf(into, NAME_BYTES, "group %016llx", (unsigned long long)slots_generation(view));
+}
+
+/* The entry of a ticket among those of a record; NULL if it is none of them. */
+static const done_operation *entry_of(const done_operation *entries, int count, uint64_t ticket) {
+  for (int i = 0; i < count; i++)
+    if (entries[i].ticket == ticket) return &entries[i];
+  return NULL;
+}
+
+/* A row's entries; what is not of this form was not written here. */
+static int read_record(sqlite3_stmt *row, done_operation entries[RECORDED_AT_MOST]) {
+  const void *bytes = sqlite3_column_blob(row, 0);
+  size_t length = (size_t)sqlite3_column_bytes(row, 0), count = length / sizeof *entries;
+  if (bytes == NULL || length % sizeof *entries != 0 || count > RECORDED_AT_MOST) return 0;
+  memcpy(entries, bytes, length);
+  return (int)count;
+}
+
+/* Earlier ones whose callers were not told yet, because whoever did them is about to, or has died. */
+static int carry_over(prismq_handle *handle, const char *name, uint64_t unanswered) {
+  group *own = handle->group;
+  done_operation before[RECORDED_AT_MOST];
+  sqlite3_stmt *statement = prepared(handle, SQL_GROUP_DONE);
+  if (statement == NULL) return handle->result.code;
+  if (bound(handle, bind_text(statement, 1, (text){name, (int64_t)strlen(name)})) != SQLITE_OK)
+    return handle->result.code;
+  int code = first_step(handle, statement);
+  if (code != SQLITE_ROW && code != SQLITE_DONE) return code;
+  int count = code == SQLITE_ROW ? read_record(statement, before) : 0;
+  sqlite3_reset(statement);
+  for (int slot = 0; slot < GROUP_SLOTS; slot++) {
+    if (!(unanswered >> slot & 1)) continue;
+    const done_operation *entry = entry_of(before, count, load64(&slots_of(side(handle), slot)->ticket));
+    if (entry != NULL && own->recorded < RECORDED_AT_MOST) own->done[own->recorded++] = *entry;
+  }
+  return SQLITE_OK;
+}
+
+/* Writes down, in the transaction that does them, whose operations are done. */
+static int record(prismq_handle *handle) {
+  group *own = handle->group;
+  record_name name;
+  uint64_t unanswered = slots_unanswered(side(handle)); /* before the name: a file that was wiped between has another */
+  for (int i = 0; i < own->count; i++) unanswered &= ~(UINT64_C(1) << own->taken[i].slot);
+  name_record(side(handle), name);
+  if (unanswered != 0 && carry_over(handle, name, unanswered) != SQLITE_OK) return handle->result.code;
+  sqlite3_stmt *statement = prepared(handle, SQL_RECORD_GROUP);
+  if (statement == NULL) return handle->result.code;
+  int code = bind_text(statement, 1, (text){name, (int64_t)strlen(name)});
+  if (code == SQLITE_OK)
+    code = sqlite3_bind_blob(statement, 2, own->done, own->recorded * (int)sizeof *own->done, SQLITE_STATIC);
+  return bound(handle, code) == SQLITE_OK ? finish(handle, statement) : handle->result.code;
+}
+
+/* Whether this handle's request was done. SQLITE_ROW, SQLITE_DONE for no, or a failure. */
+static int find_done(prismq_handle *handle, int64_t *outcome) {
+  group *own = handle->group;
+  sqlite3_stmt *statement = prepared(handle, SQL_GROUPS_DONE);
+  if (statement == NULL) return handle->result.code;
+  int code = first_step(handle, statement);
+  while (code == SQLITE_ROW) {
+    done_operation entries[RECORDED_AT_MOST];
+    const done_operation *entry = entry_of(entries, read_record(statement, entries), own->own.ticket);
+    if (entry != NULL) {
+      *outcome = entry->outcome;
+      sqlite3_reset(statement);
+      return SQLITE_ROW;
+    }
+    code = first_step(handle, statement);
+  }
+  if (code == SQLITE_DONE) sqlite3_reset(statement);
+  return code;
+}
+
+/* -- doing what others have submitted */
+
+/* The result of the request just done, or its failure, goes into its slot. Nobody reads it before it is answered. */
+static void write_result(prismq_handle *handle, const slot_request *taken, int code) {
+  slot_words *to = slots_of(side(handle), taken->slot);
+  const prismq_result *result = &handle->result;
+  const char *bytes = code == SQLITE_OK ? result->text : result->message;
+  int64_t length = code == SQLITE_OK ? result->text_bytes : (int64_t)strlen(result->message);
+  int64_t numbers = code == SQLITE_OK && result->numbers_count <= SLOT_NUMBERS ? result->numbers_count : 0;
+  if (length > SLOT_TEXT_BYTES) length = 0; /* a task that is too long is read once more by its worker */
+  store32(&to->operation, (uint32_t)code);
+  store32(&to->numbers_count, (uint32_t)numbers);
+  store32(&to->text_bytes, (uint32_t)length);
+  if (numbers > 0) memcpy(to->numbers, result->numbers, (size_t)numbers * sizeof *to->numbers);
+  if (length > 0) memcpy(to->text, bytes, (size_t)length);
+}
+
+static int is_single(const job *work) {
+  claim wanted;
+  if (work->count != 1) return 0;
+  if (work->operation != OP_CLAIM) return 1;
+  if (!work->is_packed) return work->wanted.limit == 1;
+  return packed_claim(work, &wanted) && wanted.limit == 1;
+}
+
+/* In a savepoint where its failure could leave half of it. */
+static int do_alone(prismq_handle *handle, const job *work) {
+  scope opened;
+  if (!is_single(work)) return fail_with(handle, SQLITE_MISUSE, "a slot has one operation");
+  if (work->operation != OP_CLAIM) return execute_job(handle, work);
+  int code = begin_scope(handle, &opened);
+  return code == SQLITE_OK ? end_scope(handle, opened, execute_job(handle, work)) : code;
+}
+
+static void do_taken(prismq_handle *handle, const slot_request *taken) {
+  group *own = handle->group;
+  const slot_words *request = &own->request;
+  job work = packed_job((int)request->operation, request->count, request->numbers, request->numbers_count,
+                        request->text, request->text_bytes);
+  clear_result(handle);
+  int code = do_alone(handle, &work);
+  write_result(handle, taken, code);
+  if (code != SQLITE_OK) return; /* then nothing of it was done */
+  int64_t outcome = handle->result.numbers_count > 0 ? handle->result.numbers[0] : 0;
+  own->done[own->recorded++] = (done_operation){taken->ticket, outcome};
+}
+
+/* Takes along what others have submitted. A failure is one of the whole transaction. */
+static int serve(prismq_handle *handle) {
+  group *own = handle->group;
+  sidecar *view = side(handle);
+  int64_t began = platform_steady_clock_us();
+  int code = SQLITE_OK;
+  set_result_aside(handle);
+  own->recorded = 0;
+  for (uint64_t waiting = slots_waiting(view); waiting != 0 && own->count < GROUP_SLOTS;) {
+    slot_request *taken = &own->taken[own->count];
+    slots_take(view, &waiting, taken, &own->request);
+    if (taken->slot >= 0) {
+      own->count++;
+      FAILPOINT(taken);
+      do_taken(handle, taken);
+      FAILPOINT(executed);
+      if (sqlite3_get_autocommit(handle->database)) code = handle->result.code; /* SQLite has undone everything */
+    }
+    if (code != SQLITE_OK || platform_steady_clock_us() - began > BATCH_US) break;
+    if (waiting == 0) waiting = slots_waiting(view);
+  }
+  if (code == SQLITE_OK && own->recorded > 0) code = record(handle);
+  FAILPOINT(recorded);
+  take_result_back(handle, code);
+  return code;
+}
+
+static int may_group(prismq_handle *handle) { return handle->group != NULL && side(handle)->words != NULL; }
+
+/* The write lock is this one's: does its work, and that of others. */
+static int lead(prismq_handle *handle, const job *work, handover *service) {
+  group *own = handle->group;
+  set_now(handle);
+  FAILPOINT(began);
+  int code = execute_job(handle, work);
+  if (code == SQLITE_OK) handover_claim(handle, service);
+  int groups = may_group(handle);
+  if (groups) own->count = 0;
+  if (code == SQLITE_OK && groups && slots_waiting(side(handle)) != 0) code = serve(handle);
+  FAILPOINT(commits);
+  code = end_scope(handle, OWN, code);
+  FAILPOINT(committed);
+  for (int i = 0; groups && i < own->count; i++) {
+    slots_answer(side(handle), &own->taken[i], code);
+    FAILPOINT(answered);
+  }
+  handover_end(handle, service, code == SQLITE_OK);
+  return code;
+}
+
+/* Waits for the lock as long as it takes. */
+static int lead_in_turn(prismq_handle *handle, const job *work) {
+  handover service;
+  handover_begin(handle, &service, work);
+  int code = begin_own(handle);
+  if (code == SQLITE_OK) return lead(handle, work, &service);
+  handover_end(handle, &service, 0);
+  return code;
+}
+
+/* -- having it done by others */
+
+/* A slot for this handle, also after the sidecar file was replaced. Whether there is one. */
+static int join(prismq_handle *handle) {
+  group *own = handle->group;
+  sidecar *view = side(handle);
+  if (own->own.slot >= 0 && own->mapping == view->mapping) return 1;
+  own->own.slot = -1;
+  int64_t now = platform_steady_clock_us();
+  if (own->mapping == view->mapping && now < own->join_at_us) return 0;
+  own->join_at_us = now + JOIN_AGAIN_US;
+  own->mapping = view->mapping;
+  own->own.slot = slots_join(view);
+  return own->own.slot >= 0;
+}
+
+/* Whether the work fits into the slot and is there now. */
+static int submit(prismq_handle *handle, const job *work) {
+  group *own = handle->group;
+  if (!is_single(work) || !join(handle)) return 0;
+  slot_words *to = slots_of(side(handle), own->own.slot);
+  packing into = {to->numbers, 0, SLOT_NUMBERS, to->text, 0, SLOT_TEXT_BYTES};
+  if (!pack_job(work, &into)) return 0;
+  store32(&to->operation, (uint32_t)work->operation);
+  store32(&to->count, 1);
+  store32(&to->numbers_count, (uint32_t)into.numbers_count);
+  store32(&to->text_bytes, (uint32_t)into.text_bytes);
+  own->own.ticket++;
+  own->own.number = (uint32_t)own->own.ticket & SLOT_NUMBER_MASK;
+  FAILPOINT(packed);
+  slots_submit(side(handle), &own->own);
+  FAILPOINT(submitted);
+  return 1;
+}
+
+/* How many numbers a result has. */
+static int is_count_of(const job *work, uint32_t numbers) {
+  return work->operation == OP_CLAIM ? numbers == 0 || numbers == CLAIM_NUMBERS : numbers == 1;
+}
+
+/* The result that stands in the slot. Whether it is one: it comes from memory that others can write. */
+static int take_answer(prismq_handle *handle, const job *work) {
+  group *own = handle->group;
+  slot_words *from = slots_of(side(handle), own->own.slot);
+  int code = slots_code(side(handle), &own->own), failure = (int)load32(&from->operation);
+  uint32_t numbers = load32(&from->numbers_count), bytes = load32(&from->text_bytes);
+  if (bytes > SLOT_TEXT_BYTES || numbers > SLOT_NUMBERS) return 0;
+  clear_result(handle);
+  if (code != SQLITE_OK) {
+    fail_with(handle, code, sqlite3_errstr(code));
+  } else if (failure != SQLITE_OK) {
+    char message[sizeof handle->result.message];
+    (void)snprintf(message, sizeof message, "%.*s", (int)(bytes < sizeof message ? bytes : sizeof message - 1), from->text);
+    fail_with(handle, failure, message);
+  } else if (!is_count_of(work, numbers)) {
+    return 0;
+  } else {
+    for (uint32_t i = 0; i < numbers; i++)
+      if (put_number(handle, from->numbers[i]) != SQLITE_OK) break;
+    if (bytes > 0) (void)put_text(handle, from->text, (int64_t)bytes - 1); /* which ends it with a NUL again */
+  }
+  (void)slots_be_done(side(handle), &own->own);
+  return 1;
+}
+
+/* The result of what is known to be done; of a claimed task its worker reads the rest. */
+static int result_of(prismq_handle *handle, const job *work, int64_t outcome) {
+  clear_result(handle);
+  if (work->operation != OP_CLAIM) return put_number(handle, outcome);
+  for (int i = 0; outcome != 0 && i < CLAIM_NUMBERS; i++)
+    if (put_number(handle, i == 0 ? outcome : 0) != SQLITE_OK) return handle->result.code;
+  return SQLITE_OK;
+}
+
+/* The write lock is this one's, so that nobody is about its request: does it unless it is done. */
+static int settle(prismq_handle *handle, const job *work) {
+  group *own = handle->group;
+  sidecar *view = side(handle);
+  handover nobody = {.place = -1};
+  int64_t outcome = 0;
+  FAILPOINT(settles);
+  if (slots_withdraw(view, &own->own)) return lead(handle, work, &nobody);
+  int code = find_done(handle, &outcome);
+  if (code == SQLITE_DONE && !(slots_is(view, &own->own, SLOT_ANSWERED) && take_answer(handle, work))) {
+    (void)slots_take_back(view, &own->own);
+    return lead(handle, work, &nobody);
+  }
+  (void)end_scope(handle, OWN, SQLITE_ABORT); /* nothing was written; it keeps the result */
+  if (code != SQLITE_ROW) return handle->result.code;
+  (void)(slots_take_back(view, &own->own) || slots_be_done(view, &own->own));
+  return result_of(handle, work, outcome);
+}
+
+static int give_up(prismq_handle *handle, int64_t waited_us) {
+  int closed = gate_is_closed(side(handle), &handle->file->pass);
+  fail_with(handle, closed ? SQLITE_LOCKED_BY_LIMIT : SQLITE_BUSY, sqlite3_errstr(SQLITE_BUSY));
+  handle->result.waited_ms = waited_us / 1000;
+  return handle->result.code;
+}
+
+/* How long to sleep: while nobody is known to have the lock, not long. */
+static int64_t rest_us(sidecar *view, int64_t waited, int64_t patience) {
+  if (gate_is_held(view)) return patience;
+  int64_t rest = waited / 8;
+  return rest < SHORTEST_REST_US ? SHORTEST_REST_US : rest > LONGEST_REST_US ? LONGEST_REST_US : rest;
+}
+
+/* The request is submitted: sleeps until it is done, or does it. */
+static int follow(prismq_handle *handle, const job *work) {
+  group *own = handle->group;
+  sidecar *view = side(handle);
+  int64_t timeout = handle->busy_timeout_ms * 1000, patience = PATIENCE_US;
+  for (int impatient = 0;;) {
+    uint32_t seen = load32(&slots_of(view, own->own.slot)->calls);
+    if (slots_is(view, &own->own, SLOT_ANSWERED) && take_answer(handle, work)) return handle->result.code;
+    int64_t now = platform_steady_clock_us(), waited = now - handle->asked_at_us;
+    if (waited >= timeout && slots_withdraw(view, &own->own)) return give_up(handle, waited);
+    if (gate_must_rest(view, &handle->file->pass) && slots_withdraw(view, &own->own)) return lead_in_turn(handle, work);
+    if (impatient || !gate_is_held(view)) {
+      int code = begin_at_once(handle);
+      if (code == SQLITE_OK) return settle(handle, work);
+      if ((code & 0xff) != SQLITE_BUSY && slots_withdraw(view, &own->own)) return code;
+    }
+    int64_t rest = rest_us(view, waited, patience);
+    if (waited < timeout && rest > timeout - waited) rest = timeout - waited;
+    FAILPOINT(sleeps);
+    slots_sleep(view, &own->own, seen, rest);
+    impatient = platform_steady_clock_us() - now >= rest;
+    if (impatient && patience < LONGEST_PATIENCE_US) patience *= 2;
+  }
+}
+
+/* -- */
+
+static int perform_joined(prismq_handle *handle, const job *work) {
+  scope opened;
+  int code = begin_scope(handle, &opened);
+  if (code != SQLITE_OK) return code;
+  set_now(handle);
+  return end_scope(handle, opened, execute_job(handle, work));
+}
+
+static int perform_in_group(prismq_handle *handle, const job *work) {
+  sidecar *view = side(handle);
+  if (!gate_is_held(view)) {
+    handover service;
+    handover_begin(handle, &service, work);
+    int code = begin_at_once(handle);
+    if (code == SQLITE_OK) return lead(handle, work, &service);
+    handover_end(handle, &service, 0);
+    if ((code & 0xff) != SQLITE_BUSY) return code;
+  }
+  if (gate_must_rest(view, &handle->file->pass) || gate_is_own(view)) return lead_in_turn(handle, work);
+  handle->asked_at_us = platform_steady_clock_us();
+  handle->file->keeps_side = 1;
+  int code = submit(handle, work) ? follow(handle, work) : lead_in_turn(handle, work);
+  handle->file->keeps_side = 0;
+  handle->asked_at_us = 0;
+  return code;
+}
+
+int perform(prismq_handle *handle, const job *work) {
+  if (!sqlite3_get_autocommit(handle->database)) return perform_joined(handle, work);
+  if (handle->group != NULL) (void)sidecar_renew(side(handle));
+  return may_group(handle) ? perform_in_group(handle, work) : lead_in_turn(handle, work);
+}
