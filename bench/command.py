@@ -5,20 +5,40 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import bare, contend, costs, flat, guard, harness, idle, report, soak, steady, takeover, wake
+from bench import (
+    bare,
+    contend,
+    costs,
+    flat,
+    group,
+    guard,
+    harness,
+    idle,
+    pairs,
+    report,
+    soak,
+    steady,
+    takeover,
+    wake,
+)
 from bench.compiler import CompilerError
 from bench.crew import CrewError
 from bench.flat_operations import TYPES
 from bench.guarded import BATCH
-from bench.scenario import SMALLEST_PAYLOAD, Scenario
+from bench.scenario import SMALLEST_PAYLOAD, Durability, Scenario
 from bench.scratch import scratch_folder
 
 PASSED, FAILED, INTERRUPTED = 0, 1, 130
 KILL_LEASE_SECONDS = 2.0
+DURABILITIES: Mapping[str, tuple[Durability, ...]] = {
+    "normal": ("normal",),
+    "full": ("full",),
+    "both": ("normal", "full"),
+}
 
 EXIT_STATUS = "exit status: 0 all targets met, 1 one missed or a process failed, 2 wrong usage, 130 interrupted"
 RUN_EPILOG = """\
@@ -29,6 +49,8 @@ other benchmarks:
   python -m bench flat     whether operations get dearer as the queue grows
   python -m bench guard    whether pages or instructions grew beyond the baseline
   python -m bench contend  whether many processes at once are served in turn
+  python -m bench group    what committing together is worth
+  python -m bench pairs    producers and workers, against a queue on the standard library's sqlite3
   python -m bench steady   the longest calls of a queue that keeps up
   python -m bench wake     how soon an idle worker of another process has a task
   python -m bench idle     what an idle worker costs
@@ -51,8 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "contend": _contend,
         "costs": _costs,
         "flat": _flat,
+        "group": _group,
         "guard": _guard,
         "idle": _idle,
+        "pairs": _pairs,
         "takeover": _takeover,
         "soak": _soak,
         "steady": _steady,
@@ -203,6 +227,53 @@ def _contend(arguments: Sequence[str]) -> int:
     with scratch_folder(options.path) as folder:
         result = contend.measure(folder, options.processes, options.rounds, options.seconds)
     print(contend.render(result))
+    _save(options.json, result.as_json())
+    return PASSED if result.passed else FAILED
+
+
+def _group(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "python -m bench group",
+        "Processes that enqueue into one file without a pause: committing together, against the queue's gate alone and"
+        " SQLite's own waiting, in interleaved rounds on fresh files. Then a caller that has its file to itself, and"
+        " how much there is to gain with fewer processes.",
+        "example:\n  python -m bench group --durability full --rounds 3 --seconds 2 --json group.json\n\n"
+        + EXIT_STATUS,
+    )
+    parser.add_argument("--processes", type=_whole, default=16, metavar="P", help="that enqueue (default 16)")
+    parser.add_argument("--rounds", type=_whole, default=5, metavar="N", help="(default 5)")
+    parser.add_argument("--seconds", type=_positive, default=3.0, metavar="N", help="of a side's turn (default 3)")
+    _add_durabilities(parser)
+    options = parser.parse_args(arguments)
+    _check_places(parser, options)
+    with scratch_folder(options.path) as folder:
+        durabilities = DURABILITIES[options.durability]
+        result = group.measure(folder, options.processes, options.rounds, options.seconds, durabilities)
+    print(group.render(result))
+    _save(options.json, result.as_json())
+    return PASSED if result.passed else FAILED
+
+
+def _pairs(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "python -m bench pairs",
+        "Producers and workers in a closed loop, every operation by itself: the public API, against a queue written by"
+        " hand on the standard library's sqlite3, in interleaved rounds on fresh files. Every task is accounted for.",
+        "example:\n  python -m bench pairs --producers 2 --workers 2 --rounds 3 --json pairs.json\n\n" + EXIT_STATUS,
+    )
+    parser.add_argument("--producers", type=_whole, default=4, metavar="P", help="producer processes (default 4)")
+    parser.add_argument("--workers", type=_whole, default=4, metavar="W", help="worker processes (default 4)")
+    parser.add_argument("--rounds", type=_whole, default=5, metavar="N", help="(default 5)")
+    parser.add_argument("--seconds", type=_positive, default=4.0, metavar="N", help="of a side's turn (default 4)")
+    _add_durabilities(parser)
+    options = parser.parse_args(arguments)
+    _check_places(parser, options)
+    with scratch_folder(options.path) as folder:
+        durabilities = DURABILITIES[options.durability]
+        result = pairs.measure(
+            folder, options.producers, options.workers, options.rounds, options.seconds, durabilities
+        )
+    print(pairs.render(result))
     _save(options.json, result.as_json())
     return PASSED if result.passed else FAILED
 
@@ -362,6 +433,10 @@ def _parser(program: str, description: str, epilog: str) -> argparse.ArgumentPar
         "--path", type=Path, metavar="DIR", help="put the scratch folder in DIR, on the file system to be measured"
     )
     return parser
+
+
+def _add_durabilities(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--durability", choices=tuple(DURABILITIES), default="both", help="(default both)")
 
 
 def _check_places(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

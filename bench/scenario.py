@@ -30,10 +30,11 @@ class Scenario:
     lease_seconds: float = 60.0
     kill_seconds: float | None = None
     rate: float | None = None
+    group_commit: bool = True
 
     def open(self, path: Path) -> TaskQueue:
         """A queue on `path`, as every process of the run opens it."""
-        return TaskQueue(path, durability=self.durability, driver=self.driver)
+        return TaskQueue(path, durability=self.durability, group_commit=self.group_commit, driver=self.driver)
 
     def payload(self) -> dict[str, str]:
         """A payload whose JSON text has `payload_bytes` bytes."""

@@ -26,7 +26,7 @@ static void set_real_timeout(database_file *database, int ms) {
 
 /* One try: never waits. */
 static int ask(database_file *database) {
-  if (database->waits && gate_must_rest(&database->side, &database->pass)) return SQLITE_BUSY;
+  if (database->waits && gate_rest_ordered_us(&database->side, &database->pass) > 0) return SQLITE_BUSY;
   if (!gate_may_ask(&database->side, &database->pass)) return SQLITE_BUSY;
   int code = database->original->xShmLock(database->file, WAL_WRITE_LOCK, 1, SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE);
   if (code == SQLITE_OK) {

@@ -132,6 +132,9 @@ void gate_order_rest(sidecar *view, int64_t rest_us) {
 
 int gate_is_closed(sidecar *view, const gate_pass *pass) { return ordered_rest_us(view, pass) >= GATE_CLOSED; }
 
-int gate_must_rest(sidecar *view, const gate_pass *pass) {
-  return gate_is_closed(view, pass) || (!pass->rested && ordered_rest_us(view, pass) > 0);
+int64_t gate_rest_ordered_us(sidecar *view, const gate_pass *pass) {
+  int64_t ordered = ordered_rest_us(view, pass);
+  return pass->rested && ordered < GATE_CLOSED ? 0 : ordered;
 }
+
+void gate_has_rested(gate_pass *pass) { pass->rested = 1; }

@@ -54,7 +54,9 @@ enum { GATE_CLOSED = 0x7fffffff };
 void gate_order_rest(sidecar *view, int64_t rest_us);
 int gate_is_closed(sidecar *view, const gate_pass *pass);
 
-/* Whether this one is to rest before it asks; `gate_wait` does it. */
-int gate_must_rest(sidecar *view, const gate_pass *pass);
+/* How long this one is to rest before it asks, in us; GATE_CLOSED: until the order is taken back. `gate_wait` does it; who
+ * rests elsewhere says so afterwards. */
+int64_t gate_rest_ordered_us(sidecar *view, const gate_pass *pass);
+void gate_has_rested(gate_pass *pass);
 
 #endif

@@ -15,6 +15,11 @@ enum {
   JOIN_AGAIN_US = 1000000,
   SHORTEST_REST_US = 100, /* while somebody has the lock who will tell nobody */
   LONGEST_REST_US = 1000,
+  YIELDS = 2,            /* to those who are about to submit, before a commit that takes others along */
+  YIELD_IS_LONG_US = 500, /* then somebody else needs the processor, */
+  YIELD_AGAIN_US = 20000, /* and is not given more of it in the midst of a transaction */
+  BACK_US = 100,
+  LONGEST_ORDER_US = 300000, /* of resting, before looking again */
   NAME_BYTES = 32
 };
 
@@ -156,6 +161,16 @@ static void do_taken(prismq_handle *handle, const slot_request *taken) {
   own->done[own->recorded++] = (done_operation){taken->ticket, outcome};
 }
 
+/* Lets others run for a moment, whom it has just woken or who are about to submit: it is hot, they are not, and who comes
+ * first otherwise gets more than a fair share. */
+static void let_others_run(prismq_handle *handle) {
+  int64_t now = platform_steady_clock_us();
+  if (now < handle->group->yield_at_us) return;
+  platform_yield();
+  int64_t back = platform_steady_clock_us();
+  if (back - now > YIELD_IS_LONG_US) handle->group->yield_at_us = back + YIELD_AGAIN_US;
+}
+
 /* Takes along what others have submitted. A failure is one of the whole transaction. */
 static int serve(prismq_handle *handle) {
   group *own = handle->group;
@@ -175,7 +190,8 @@ static int serve(prismq_handle *handle) {
       if (sqlite3_get_autocommit(handle->database)) code = handle->result.code; /* SQLite has undone everything */
     }
     if (code != SQLITE_OK || platform_steady_clock_us() - began > BATCH_US) break;
-    if (waiting == 0) waiting = slots_waiting(view);
+    for (int yields = 0; waiting == 0 && (waiting = slots_waiting(view)) == 0 && yields < YIELDS; yields++)
+      let_others_run(handle);
   }
   if (code == SQLITE_OK && own->recorded > 0) code = record(handle);
   FAILPOINT(recorded);
@@ -285,6 +301,7 @@ static int take_answer(prismq_handle *handle, const job *work) {
 static int result_of(prismq_handle *handle, const job *work, int64_t outcome) {
   clear_result(handle);
   if (work->operation != OP_CLAIM) return put_number(handle, outcome);
+  if (put_text(handle, "", 0) != SQLITE_OK) return handle->result.code;
   for (int i = 0; outcome != 0 && i < CLAIM_NUMBERS; i++)
     if (put_number(handle, i == 0 ? outcome : 0) != SQLITE_OK) return handle->result.code;
   return SQLITE_OK;
@@ -333,17 +350,18 @@ static int follow(prismq_handle *handle, const job *work) {
     if (slots_is(view, &own->own, SLOT_ANSWERED) && take_answer(handle, work)) return handle->result.code;
     int64_t now = platform_steady_clock_us(), waited = now - handle->asked_at_us;
     if (waited >= timeout && slots_withdraw(view, &own->own)) return give_up(handle, waited);
-    if (gate_must_rest(view, &handle->file->pass) && slots_withdraw(view, &own->own)) return lead_in_turn(handle, work);
-    if (impatient || !gate_is_held(view)) {
+    int64_t ordered = gate_rest_ordered_us(view, &handle->file->pass);
+    if (ordered == 0 && (impatient || !gate_is_held(view))) {
       int code = begin_at_once(handle);
       if (code == SQLITE_OK) return settle(handle, work);
       if ((code & 0xff) != SQLITE_BUSY && slots_withdraw(view, &own->own)) return code;
     }
-    int64_t rest = rest_us(view, waited, patience);
+    int64_t rest = ordered > 0 && ordered < LONGEST_ORDER_US ? ordered : rest_us(view, waited, patience);
     if (waited < timeout && rest > timeout - waited) rest = timeout - waited;
     FAILPOINT(sleeps);
     slots_sleep(view, &own->own, seen, rest);
     impatient = platform_steady_clock_us() - now >= rest;
+    if (impatient && ordered > 0 && ordered < GATE_CLOSED) gate_has_rested(&handle->file->pass);
     if (impatient && patience < LONGEST_PATIENCE_US) patience *= 2;
   }
 }
@@ -360,7 +378,9 @@ static int perform_joined(prismq_handle *handle, const job *work) {
 
 static int perform_in_group(prismq_handle *handle, const job *work) {
   sidecar *view = side(handle);
-  if (!gate_is_held(view)) {
+  const gate_pass *pass = &handle->file->pass;
+  if (handle->group->count > 0 && platform_steady_clock_us() - pass->left_at_us < BACK_US) let_others_run(handle);
+  if (!gate_is_held(view) && gate_rest_ordered_us(view, pass) == 0) {
     handover service;
     handover_begin(handle, &service, work);
     int code = begin_at_once(handle);
@@ -368,11 +388,12 @@ static int perform_in_group(prismq_handle *handle, const job *work) {
     handover_end(handle, &service, 0);
     if ((code & 0xff) != SQLITE_BUSY) return code;
   }
-  if (gate_must_rest(view, &handle->file->pass) || gate_is_own(view)) return lead_in_turn(handle, work);
+  if (gate_is_own(view)) return lead_in_turn(handle, work);
   handle->asked_at_us = platform_steady_clock_us();
   handle->file->keeps_side = 1;
   int code = submit(handle, work) ? follow(handle, work) : lead_in_turn(handle, work);
   handle->file->keeps_side = 0;
+  handle->file->pass.rested = 0; /* if others have done it, this was not its turn */
   handle->asked_at_us = 0;
   return code;
 }

@@ -22,7 +22,8 @@ typedef struct {
 struct group {
   slot_request own; /* `slot` is -1 without one */
   uint32_t mapping; /* of the sidecar, when the slot was got */
-  int64_t join_at_us; /* steady clock: not before then */
+  int64_t join_at_us;  /* steady clock: not before then */
+  int64_t yield_at_us; /* neither */
   int count;          /* of those that the running transaction takes along */
   slot_request taken[GROUP_SLOTS];
   int recorded;

@@ -17,6 +17,9 @@ int64_t platform_steady_clock_us(void);
 /* Sleeps about that long; what the system can't time so finely takes longer. */
 void platform_sleep_us(int64_t microseconds);
 
+/* Lets others run who wait for this processor. */
+void platform_yield(void);
+
 /* -- a file whose content processes share as memory, and whose bytes they can lock
  *
  * A lock belongs to the opened file, not to the process, and is given back by the kernel when its process dies. */

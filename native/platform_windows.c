@@ -29,6 +29,8 @@ static DWORD as_ms(int64_t microseconds) { return (DWORD)((microseconds + 999) /
 
 void platform_sleep_us(int64_t microseconds) { Sleep(as_ms(microseconds)); }
 
+void platform_yield(void) { (void)SwitchToThread(); /* whether there was somebody is all the same */ }
+
 /* SQLite's VFS hands out UTF-8. */
 static int wide(const char *path, wchar_t *into, int capacity) {
   return MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, into, capacity) > 0;

@@ -1,4 +1,4 @@
-"""Wrong usage of wake, idle and soak is refused before anything runs."""
+"""Wrong usage of these commands is refused before anything runs."""
 
 import pytest
 
@@ -12,6 +12,16 @@ from bench.command import main
         (["soak", "--seconds", "30", "--snapshot-seconds", "15.1"], "at most half"),
         (["wake", "--samples", "0"], "at least 1"),
         (["idle", "--seconds", "0"], "more than 0"),
+        (["group", "--processes", "0"], "at least 1"),
+        (["group", "--rounds", "0"], "at least 1"),
+        (["group", "--seconds", "0"], "more than 0"),
+        (["group", "--durability", "maybe"], "invalid choice"),
+        (["group", "--rate", "5"], "unrecognized"),
+        (["pairs", "--producers", "0"], "at least 1"),
+        (["pairs", "--workers", "0"], "at least 1"),
+        (["pairs", "--rounds", "0"], "at least 1"),
+        (["pairs", "--seconds", "-1"], "more than 0"),
+        (["pairs", "--durability", "maybe"], "invalid choice"),
     ],
 )
 def test_usage_errors(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -21,7 +31,7 @@ def test_usage_errors(arguments: list[str], complaint: str, capsys: pytest.Captu
     assert complaint in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["wake", "idle", "soak"])
+@pytest.mark.parametrize("command", ["wake", "idle", "soak", "group", "pairs"])
 def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])

@@ -112,9 +112,9 @@ static void expect_nothing_but_no_harm(sidecar *view) {
   for (int64_t waited = 0; waited < 20000; waited += 2000) gate_wait(view, &pass, waited, 20000 - waited);
   gate_give_up(view, &pass);
   gate_order_rest(view, 1000);
-  EXPECT(!gate_must_rest(view, &pass));
+  EXPECT(!gate_rest_ordered_us(view, &pass));
   gate_order_rest(view, GATE_CLOSED);
-  EXPECT(!gate_must_rest(view, &pass) && !gate_is_closed(view, &pass));
+  EXPECT(!gate_rest_ordered_us(view, &pass) && !gate_is_closed(view, &pass));
 
   uint64_t type = 1;
   ready_tasks ready = {1, 3, 0};

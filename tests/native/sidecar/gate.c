@@ -365,26 +365,26 @@ static void all_but_the_exempt_follow_an_order(void) {
   writer_open(&self);
   writer_open(&other);
   other.pass.exempt = 1;
-  EXPECT(!gate_must_rest(&self.view, &self.pass) && !gate_is_closed(&self.view, &self.pass));
+  EXPECT(!gate_rest_ordered_us(&self.view, &self.pass) && !gate_is_closed(&self.view, &self.pass));
   gate_order_rest(&other.view, 20000);
-  EXPECT(gate_must_rest(&self.view, &self.pass) && !gate_is_closed(&self.view, &self.pass));
-  EXPECT(!gate_must_rest(&other.view, &other.pass));
+  EXPECT(gate_rest_ordered_us(&self.view, &self.pass) && !gate_is_closed(&self.view, &self.pass));
+  EXPECT(!gate_rest_ordered_us(&other.view, &other.pass));
   int64_t began = now_us();
   gate_wait(&self.view, &self.pass, 0, SECOND_US);
   EXPECT(now_us() - began >= 20000);
   gate_order_rest(&other.view, 20000);
-  EXPECT(!gate_must_rest(&self.view, &self.pass)); /* it has rested for this turn */
+  EXPECT(!gate_rest_ordered_us(&self.view, &self.pass)); /* it has rested for this turn */
   EXPECT(writer_ask(&self) == TAKEN);
   writer_give(&self);
   gate_order_rest(&other.view, 20000);
-  EXPECT(gate_must_rest(&self.view, &self.pass));
+  EXPECT(gate_rest_ordered_us(&self.view, &self.pass));
   gate_order_rest(&other.view, 0);
-  EXPECT(!gate_must_rest(&self.view, &self.pass));
+  EXPECT(!gate_rest_ordered_us(&self.view, &self.pass));
 
   static const int64_t closed[] = {GATE_CLOSED, INT64_MAX};
   for (int i = 0; i < 2; i++) {
     gate_order_rest(&other.view, closed[i]);
-    EXPECT(gate_must_rest(&self.view, &self.pass) && gate_is_closed(&self.view, &self.pass));
+    EXPECT(gate_rest_ordered_us(&self.view, &self.pass) && gate_is_closed(&self.view, &self.pass));
     EXPECT(!gate_is_closed(&other.view, &other.pass));
     EXPECT(writer_take(&self, 20000) == TOO_LONG && writer_take(&other, 20000) == TAKEN);
     writer_give(&other);
@@ -404,7 +404,7 @@ static void an_order_to_rest_lapses(void) {
     EXPECT(now_us() - ordered < 5 * SECOND_US);
     platform_sleep_us(10000);
   }
-  EXPECT(!gate_must_rest(&other, &pass));
+  EXPECT(!gate_rest_ordered_us(&other, &pass));
   EXPECT(now_us() - ordered >= 300000);
   view_close(&view);
   view_close(&other);

@@ -30,7 +30,7 @@ static void use_all(sidecar *view, writer *own, keeper *self) {
   take_end end = writer_take(own, 1000);
   EXPECT(end != BY_ITSELF);
   if (end == TAKEN) writer_give(own);
-  (void)gate_must_rest(view, &own->pass);
+  (void)gate_rest_ordered_us(view, &own->pass);
   gate_order_rest(view, 0);
   for (int count = 0; count <= 7; count += 7) {
     int place = places_enter(view, types, count, 1);

@@ -4,7 +4,7 @@ enum { WRITE_LOCK = 1 << 20, LOCK_BYTES = 8 };
 
 /* One who is willing to wait rests first if so ordered. */
 static take_end ask(writer *self, int waits) {
-  return waits && gate_must_rest(&self->view, &self->pass) ? TOO_LONG : writer_ask(self);
+  return waits && gate_rest_ordered_us(&self->view, &self->pass) ? TOO_LONG : writer_ask(self);
 }
 
 void writer_open(writer *self) {
