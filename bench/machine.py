@@ -31,6 +31,7 @@ def machine_facts(folder: Path, queue: TaskQueue, durability: str) -> Facts:
         "prismq": prismq.__version__,
         "driver": queue.driver_name,
         "durability": durability,
+        "group_commit": queue.group_commit,
     }
 
 
@@ -39,7 +40,8 @@ def describe(facts: Facts) -> str:
     return (
         f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB; {facts['os']}; {facts['file_system']}\n"
         f"Python {facts['python']}, SQLite {facts['sqlite']} (APSW {facts['apsw']}), prismq {facts['prismq']},"
-        f" driver {facts['driver']}, durability {facts['durability']}\n"
+        f" driver {facts['driver']}, durability {facts['durability']},"
+        f" group commit {facts['group_commit']}\n"
         f"{facts['date']}"
     )
 

@@ -248,6 +248,12 @@ static int join(prismq_handle *handle) {
   return own->own.slot >= 0;
 }
 
+prismq_group_state prismq_group_of(prismq_handle *handle) {
+  if (handle->group == NULL) return GROUP_OFF;
+  if (side(handle)->words == NULL) return GROUP_WITHOUT_FILE;
+  return join(handle) ? GROUP_ON : GROUP_WITHOUT_SLOT;
+}
+
 /* Whether the work fits into the slot and is there now. */
 static int submit(prismq_handle *handle, const job *work) {
   group *own = handle->group;
@@ -291,7 +297,7 @@ static int take_answer(prismq_handle *handle, const job *work) {
   } else {
     for (uint32_t i = 0; i < numbers; i++)
       if (put_number(handle, from->numbers[i]) != SQLITE_OK) break;
-    if (bytes > 0) (void)put_text(handle, from->text, (int64_t)bytes - 1); /* which ends it with a NUL again */
+    (void)put_text(handle, from->text, bytes > 0 ? (int64_t)bytes - 1 : 0); /* which ends it with a NUL again */
   }
   (void)slots_be_done(side(handle), &own->own);
   return 1;

@@ -90,6 +90,9 @@ typedef enum { TASK_HAS_ERROR = 1, TASK_HAS_KEY = 2 } prismq_task_flags;
 
 typedef struct prismq_handle prismq_handle;
 
+/* Whether a handle's operations are done together with others, and if not, why. */
+typedef enum { GROUP_ON, GROUP_OFF, GROUP_WITHOUT_FILE, GROUP_WITHOUT_SLOT } prismq_group_state;
+
 typedef struct prismq_room prismq_room;
 typedef struct prismq_keeper prismq_keeper;
 typedef enum { ROOM_WOKEN, ROOM_CHANGED, ROOM_TIMED_OUT, ROOM_INTERRUPTED, ROOM_SERVED, ROOM_EXPECTING } prismq_room_end;
@@ -111,6 +114,7 @@ typedef enum {
 prismq_handle *prismq_open(void *database, const char *const *sql, int count, int64_t busy_timeout_ms,
                            int group_commit);
 void prismq_close(prismq_handle *handle);
+prismq_group_state prismq_group_of(prismq_handle *handle);
 prismq_result *prismq_results(prismq_handle *handle);
 int prismq_execute(prismq_handle *handle, const prismq_request *request);
 

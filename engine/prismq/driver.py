@@ -78,6 +78,10 @@ class Driver(Protocol):
 
     name: DriverName
 
+    @property
+    def group_commit(self) -> str:
+        """As TaskQueue.group_commit."""
+
     def enqueue(self, task: NewTask) -> int:
         """The new task's id, or that of the task that has its idempotency key already."""
 

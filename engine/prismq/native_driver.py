@@ -24,6 +24,12 @@ _EXAMPLE_TIME: Final = b"2000-01-01 00:00:00.000"
 _EXAMPLE_TEXT: Final = b"\0".join(
     (_EXAMPLE_TIME, _EXAMPLE_TIME, b"type", b"{}", b"{}", _EXAMPLE_TIME, _EXAMPLE_TIME, b"", b"", b"")
 )
+_GROUP_STATES: Final = (  # prismq_group_state of native/interface.h
+    "on",
+    "off: not wanted",
+    "off: there can be no file beside the database (is its folder read-only, or the disk full?)",
+    "off: 64 other connections commit together already",
+)
 _HAS_ERROR: Final = 1  # the flags of native/interface.h
 _HAS_KEY: Final = 2
 
@@ -47,6 +53,11 @@ class NativeDriver:
         self._example.numbers, self._example.numbers_count = self._example_numbers, _NUMBERS_PER_TASK
         self._example.text, self._example.text_bytes = self._example_text, len(_EXAMPLE_TEXT)
         connection.before_close(self._close)
+
+    @property
+    def group_commit(self) -> str:
+        with self._hold():
+            return _GROUP_STATES[self._lib.prismq_group_of(self._handle or self._closed())]
 
     def enqueue(self, task: NewTask) -> int:
         kind, payload, compatibility, key, priority, max_attempts, run_after_ms = task

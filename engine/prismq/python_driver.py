@@ -63,6 +63,10 @@ class PythonDriver:
             if native.load() is None:  # else waiting is the VFS's, by the busy timeout
                 connection.apsw.set_busy_handler(self._wait_for_turn)
 
+    @property
+    def group_commit(self) -> str:
+        return "off: the python driver commits alone"
+
     def enqueue(self, task: NewTask) -> int:
         return self.enqueue_many([task])[0]
 

@@ -72,6 +72,11 @@ class TaskQueue:
         """Which driver runs the operations: "native" or "python"."""
         return self._ready().name
 
+    @property
+    def group_commit(self) -> str:
+        """Whether operations that would wait for the write lock are done by its holder: "on", or "off: " and why."""
+        return self._ready().group_commit
+
     def enqueue(
         self,
         type: str,

@@ -227,7 +227,14 @@ GROUP_DONE: Final = "SELECT value FROM queue_state WHERE name = ?1"
 # Of every sidecar file there was.
 GROUPS_DONE: Final = "SELECT value FROM queue_state WHERE name >= 'group ' AND name < 'group!'"
 # ?1 name: of files that are older than this
+OLD_GROUPS: Final = "SELECT 1 FROM queue_state WHERE name >= 'group ' AND name < ?1 LIMIT 1"
 FORGET_GROUPS: Final = "DELETE FROM queue_state WHERE name >= 'group ' AND name < ?1"
+
+
+def group_name(made_ms: int) -> str:
+    """Below the names of the records of sidecar files made after `made_ms`, ms since the epoch."""
+    return f"group {made_ms << 16:016x}"
+
 
 # -- a housekeeper's --------------------------------------------------------------------------------------------------
 
