@@ -25,13 +25,14 @@ static uint64_t bloom_bit(uint64_t type) { return UINT64_C(1) << (type >> 58); }
 
 typedef enum { NO, PERHAPS, YES } fit;
 
-static fit fits(const place_words *place, const ready_tasks *ready) {
-  if (ready->choosy && !place->offers) return NO;
+static fit fits(place_words *place, const ready_tasks *ready) {
+  uint32_t wanted = load32(&place->type_count), count = wanted & ~(uint32_t)PLACE_OFFERS;
+  if (ready->choosy && !(wanted & PLACE_OFFERS)) return NO;
   fit best = ready->choosy ? PERHAPS : YES;
-  if (place->type_count == 0) return best;
-  if (place->type_count > PLACE_TYPES) return place->types[0] & bloom_bit(ready->type) ? PERHAPS : NO;
-  for (uint32_t i = 0; i < place->type_count; i++)
-    if (place->types[i] == ready->type) return best;
+  if (count == 0) return best;
+  if (count > PLACE_TYPES) return load64(&place->types[0]) & bloom_bit(ready->type) ? PERHAPS : NO;
+  for (uint32_t i = 0; i < count; i++)
+    if (load64(&place->types[i]) == ready->type) return best;
   return NO;
 }
 
@@ -174,16 +175,14 @@ int places_enter(sidecar *view, const uint64_t *types, int64_t count, int offers
     place_words *place = &view->words->places[number];
     if (load32(&place->state) != FREE || !platform_try_lock(&view->region, lock_of(number))) continue;
     if (!swap32(&place->state, FREE, AWAKE)) continue; /* taken by another thread of this process: the lock is its */
-    place->offers = offers != 0;
     store32(&place->has_request, 0);
-    place->type_count = (uint16_t)(count > PLACE_TYPES ? PLACE_TYPES + 1 : count);
-    if (count > PLACE_TYPES) place->types[0] = 0;
+    uint64_t kinds = 0; /* of more types than can be named */
     for (int64_t i = 0; i < count; i++) {
-      if (count > PLACE_TYPES)
-        place->types[0] |= bloom_bit(types[i]);
-      else
-        place->types[i] = types[i];
+      kinds |= bloom_bit(types[i]);
+      if (i < PLACE_TYPES) store64(&place->types[i], types[i]);
     }
+    if (count > PLACE_TYPES) store64(&place->types[0], kinds);
+    store32(&place->type_count, (uint32_t)(count > PLACE_TYPES ? PLACE_TYPES + 1 : count) | (offers ? PLACE_OFFERS : 0));
     be_in_use(view, number);
     return number;
   }

@@ -14,6 +14,7 @@
 enum {
   SIDECAR_PLACES = 256,    /* idle workers that can be woken one by one; further ones look every few ms */
   PLACE_TYPES = 5,         /* task types that a place names exactly */
+  PLACE_OFFERS = 1 << 16,  /* the worker has capabilities */
   SIDECAR_DESKS = 64,      /* the first places have one */
   DESK_NUMBERS = 8,
   DESK_TEXT_BYTES = 4096 - 8 - 8 * DESK_NUMBERS,
@@ -49,9 +50,8 @@ typedef struct {
   volatile uint32_t calls;
   volatile uint32_t state;
   volatile uint32_t has_request; /* on its desk */
-  uint16_t offers;               /* the worker has capabilities */
-  uint16_t type_count;           /* 0: any; more than PLACE_TYPES: types[0] has a bit for each */
-  uint64_t types[PLACE_TYPES];
+  volatile uint32_t type_count;  /* 0: any; more than PLACE_TYPES: types[0] has a bit for each; and PLACE_OFFERS */
+  volatile uint64_t types[PLACE_TYPES];
   volatile uint64_t called_at_us; /* steady clock; or since when somebody claims for this one */
 } place_words;
 
