@@ -20,7 +20,7 @@ enum {
   YIELD_AGAIN_US = 20000, /* and is not given more of it in the midst of a transaction */
   BACK_US = 100,
   LONGEST_ORDER_US = 300000, /* of resting, before looking again */
-  NAME_BYTES = 32
+  NAME_BYTES = 48
 };
 
 static sidecar *side(prismq_handle *handle) { return &handle->file->side; }
@@ -38,8 +38,15 @@ group *new_group(void) {
 
 typedef char record_name[NAME_BYTES];
 
-static void name_record(sidecar *view, record_name into) {
-  (void)snprintf(into, NAME_BYTES, "group %016llx", (unsigned long long)slots_generation(view));
+/* If the file was wiped meanwhile, nobody sees any more who was not told yet: then the record is one that nobody writes
+ * again. */
+static void name_record(prismq_handle *handle, record_name into) {
+  const group *own = handle->group;
+  unsigned long long was = own->generation, unique = own->done[0].ticket;
+  if (slots_generation(side(handle)) == own->generation)
+    (void)snprintf(into, NAME_BYTES, "group %016llx", was);
+  else
+    (void)snprintf(into, NAME_BYTES, "group %016llx %016llx", was, unique);
 }
 
 /* The entry of a ticket among those of a record; NULL if it is none of them. */
@@ -59,7 +66,7 @@ static int read_record(sqlite3_stmt *row, done_operation entries[RECORDED_AT_MOS
 }
 
 /* Earlier ones whose callers were not told yet, because whoever did them is about to, or has died. */
-static int carry_over(prismq_handle *handle, const char *name, uint64_t unanswered) {
+static int carry_over(prismq_handle *handle, const char *name, const uint64_t *tickets, int tickets_count) {
   group *own = handle->group;
   done_operation before[RECORDED_AT_MOST];
   sqlite3_stmt *statement = prepared(handle, SQL_GROUP_DONE);
@@ -70,9 +77,8 @@ static int carry_over(prismq_handle *handle, const char *name, uint64_t unanswer
   if (code != SQLITE_ROW && code != SQLITE_DONE) return code;
   int count = code == SQLITE_ROW ? read_record(statement, before) : 0;
   sqlite3_reset(statement);
-  for (int slot = 0; slot < GROUP_SLOTS; slot++) {
-    if (!(unanswered >> slot & 1)) continue;
-    const done_operation *entry = entry_of(before, count, load64(&slots_of(side(handle), slot)->ticket));
+  for (int i = 0; i < tickets_count; i++) {
+    const done_operation *entry = entry_of(before, count, tickets[i]);
     if (entry != NULL && own->recorded < RECORDED_AT_MOST) own->done[own->recorded++] = *entry;
   }
   return SQLITE_OK;
@@ -82,10 +88,11 @@ static int carry_over(prismq_handle *handle, const char *name, uint64_t unanswer
 static int record(prismq_handle *handle) {
   group *own = handle->group;
   record_name name;
-  uint64_t unanswered = slots_unanswered(side(handle)); /* before the name: a file that was wiped between has another */
-  for (int i = 0; i < own->count; i++) unanswered &= ~(UINT64_C(1) << own->taken[i].slot);
-  name_record(side(handle), name);
-  if (unanswered != 0 && carry_over(handle, name, unanswered) != SQLITE_OK) return handle->result.code;
+  uint64_t ours = 0, tickets[GROUP_SLOTS];
+  for (int i = 0; i < own->count; i++) ours |= UINT64_C(1) << own->taken[i].slot;
+  int unsettled = slots_unsettled(side(handle), ours, tickets); /* before the name: a file that was wiped has another */
+  name_record(handle, name);
+  if (unsettled > 0 && carry_over(handle, name, tickets, unsettled) != SQLITE_OK) return handle->result.code;
   sqlite3_stmt *statement = prepared(handle, SQL_RECORD_GROUP);
   if (statement == NULL) return handle->result.code;
   int code = bind_text(statement, 1, (text){name, (int64_t)strlen(name)});
@@ -148,17 +155,37 @@ static int do_alone(prismq_handle *handle, const job *work) {
   return code == SQLITE_OK ? end_scope(handle, opened, execute_job(handle, work)) : code;
 }
 
-static void do_taken(prismq_handle *handle, const slot_request *taken) {
+/* Failures that leave the transaction as it was, and are the caller's alone. Any other fails all that is in it. */
+static int is_of_the_request(int code) {
+  switch (code & 0xff) {
+    case SQLITE_OK:
+    case SQLITE_ERROR:
+    case SQLITE_TOOBIG:
+    case SQLITE_CONSTRAINT:
+    case SQLITE_MISMATCH:
+    case SQLITE_MISUSE:
+      return 1;
+    default:
+      return 0;
+  }
+}
+
+/* A failure is one of the whole transaction. */
+static int do_taken(prismq_handle *handle, const slot_request *taken) {
   group *own = handle->group;
   const slot_words *request = &own->request;
   job work = packed_job((int)request->operation, request->count, request->numbers, request->numbers_count,
                         request->text, request->text_bytes);
   clear_result(handle);
   int code = do_alone(handle, &work);
+  /* If SQLite has undone everything, the lock and the slot may be somebody else's by now. */
+  if (sqlite3_get_autocommit(handle->database)) return code != SQLITE_OK ? code : SQLITE_ABORT;
+  if (!is_of_the_request(code)) return code;
   write_result(handle, taken, code);
-  if (code != SQLITE_OK) return; /* then nothing of it was done */
+  if (code != SQLITE_OK) return SQLITE_OK; /* nothing of it was done */
   int64_t outcome = handle->result.numbers_count > 0 ? handle->result.numbers[0] : 0;
   own->done[own->recorded++] = (done_operation){taken->ticket, outcome};
+  return SQLITE_OK;
 }
 
 /* Lets others run for a moment, whom it has just woken or who are about to submit: it is hot, they are not, and who comes
@@ -179,15 +206,15 @@ static int serve(prismq_handle *handle) {
   int code = SQLITE_OK;
   set_result_aside(handle);
   own->recorded = 0;
+  own->generation = slots_generation(view);
   for (uint64_t waiting = slots_waiting(view); waiting != 0 && own->count < GROUP_SLOTS;) {
     slot_request *taken = &own->taken[own->count];
     slots_take(view, &waiting, taken, &own->request);
     if (taken->slot >= 0) {
       own->count++;
       FAILPOINT(taken);
-      do_taken(handle, taken);
+      code = do_taken(handle, taken);
       FAILPOINT(executed);
-      if (sqlite3_get_autocommit(handle->database)) code = handle->result.code; /* SQLite has undone everything */
     }
     if (code != SQLITE_OK || platform_steady_clock_us() - began > BATCH_US) break;
     for (int yields = 0; waiting == 0 && (waiting = slots_waiting(view)) == 0 && yields < YIELDS; yields++)
@@ -207,9 +234,17 @@ static int lead(prismq_handle *handle, const job *work, handover *service) {
   set_now(handle);
   FAILPOINT(began);
   int code = execute_job(handle, work);
-  if (code == SQLITE_OK) handover_claim(handle, service);
+  if (code == SQLITE_OK) {
+    handover_claim(handle, service);
+    code = handle->result.code;
+  }
   int groups = may_group(handle);
   if (groups) own->count = 0;
+  if (groups && own->buries) {
+    slots_bury(side(handle));
+    own->buries = 0;
+    own->join_at_us = 0;
+  }
   if (code == SQLITE_OK && groups && slots_waiting(side(handle)) != 0) code = serve(handle);
   FAILPOINT(commits);
   code = end_scope(handle, OWN, code);
@@ -245,6 +280,7 @@ static int join(prismq_handle *handle) {
   own->join_at_us = now + JOIN_AGAIN_US;
   own->mapping = view->mapping;
   own->own.slot = slots_join(view);
+  own->buries = own->own.slot < 0;
   return own->own.slot >= 0;
 }
 
@@ -257,18 +293,18 @@ prismq_group_state prismq_group_of(prismq_handle *handle) {
 /* Whether the work fits into the slot and is there now. */
 static int submit(prismq_handle *handle, const job *work) {
   group *own = handle->group;
-  if (!is_single(work) || !join(handle)) return 0;
-  slot_words *to = slots_of(side(handle), own->own.slot);
-  packing into = {to->numbers, 0, SLOT_NUMBERS, to->text, 0, SLOT_TEXT_BYTES};
+  if (!is_single(work) || !join(handle) || !has_room(handle, CLAIM_NUMBERS, SLOT_TEXT_BYTES + 1)) return 0;
+  slot_words *request = &own->request;
+  packing into = {request->numbers, 0, SLOT_NUMBERS, request->text, 0, SLOT_TEXT_BYTES};
   if (!pack_job(work, &into)) return 0;
-  store32(&to->operation, (uint32_t)work->operation);
-  store32(&to->count, 1);
-  store32(&to->numbers_count, (uint32_t)into.numbers_count);
-  store32(&to->text_bytes, (uint32_t)into.text_bytes);
+  request->operation = (uint32_t)work->operation;
+  request->count = 1;
+  request->numbers_count = (uint32_t)into.numbers_count;
+  request->text_bytes = (uint32_t)into.text_bytes;
   own->own.ticket++;
   own->own.number = (uint32_t)own->own.ticket & SLOT_NUMBER_MASK;
   FAILPOINT(packed);
-  slots_submit(side(handle), &own->own);
+  slots_submit(side(handle), &own->own, request);
   FAILPOINT(submitted);
   return 1;
 }
@@ -299,8 +335,7 @@ static int take_answer(prismq_handle *handle, const job *work) {
       if (put_number(handle, from->numbers[i]) != SQLITE_OK) break;
     (void)put_text(handle, from->text, bytes > 0 ? (int64_t)bytes - 1 : 0); /* which ends it with a NUL again */
   }
-  (void)slots_be_done(side(handle), &own->own);
-  return 1;
+  return slots_be_done(side(handle), &own->own); /* else the file was wiped while this was read */
 }
 
 /* The result of what is known to be done; of a claimed task its worker reads the rest. */
@@ -313,23 +348,32 @@ static int result_of(prismq_handle *handle, const job *work, int64_t outcome) {
   return SQLITE_OK;
 }
 
-/* The write lock is this one's, so that nobody is about its request: does it unless it is done. */
-static int settle(prismq_handle *handle, const job *work) {
+/* The write lock is this one's, so that nobody is about its request: does it unless it is done. Whether it is settled, with
+ * `*code`: else that is why it can't be known now. */
+static int settle(prismq_handle *handle, const job *work, int *code) {
   group *own = handle->group;
   sidecar *view = side(handle);
   handover nobody = {.place = -1};
   int64_t outcome = 0;
   FAILPOINT(settles);
-  if (slots_withdraw(view, &own->own)) return lead(handle, work, &nobody);
-  int code = find_done(handle, &outcome);
-  if (code == SQLITE_DONE && !(slots_is(view, &own->own, SLOT_ANSWERED) && take_answer(handle, work))) {
-    (void)slots_take_back(view, &own->own);
-    return lead(handle, work, &nobody);
+  if (slots_withdraw(view, &own->own)) {
+    *code = lead(handle, work, &nobody);
+    return 1;
+  }
+  int answered = slots_is(view, &own->own, SLOT_ANSWERED) && take_answer(handle, work);
+  int found = answered ? SQLITE_DONE : find_done(handle, &outcome);
+  if (!answered && found == SQLITE_DONE) {
+    (void)(slots_take_back(view, &own->own) || slots_be_done(view, &own->own));
+    *code = lead(handle, work, &nobody);
+    return 1;
   }
   (void)end_scope(handle, OWN, SQLITE_ABORT); /* nothing was written; it keeps the result */
-  if (code != SQLITE_ROW) return handle->result.code;
-  (void)(slots_take_back(view, &own->own) || slots_be_done(view, &own->own));
-  return result_of(handle, work, outcome);
+  *code = answered ? handle->result.code : found;
+  if (found == SQLITE_ROW) {
+    (void)(slots_take_back(view, &own->own) || slots_be_done(view, &own->own));
+    *code = result_of(handle, work, outcome);
+  }
+  return answered || found == SQLITE_ROW;
 }
 
 static int give_up(prismq_handle *handle, int64_t waited_us) {
@@ -357,10 +401,15 @@ static int follow(prismq_handle *handle, const job *work) {
     int64_t now = platform_steady_clock_us(), waited = now - handle->asked_at_us;
     if (waited >= timeout && slots_withdraw(view, &own->own)) return give_up(handle, waited);
     int64_t ordered = gate_rest_ordered_us(view, &handle->file->pass);
-    if (ordered == 0 && (impatient || !gate_is_held(view))) {
-      int code = begin_at_once(handle);
-      if (code == SQLITE_OK) return settle(handle, work);
-      if ((code & 0xff) != SQLITE_BUSY && slots_withdraw(view, &own->own)) return code;
+    int stuck = impatient && !slots_is(view, &own->own, SLOT_SUBMITTED);
+    if (stuck || (ordered == 0 && (impatient || !gate_is_held(view)))) {
+      /* Who took it has died or stopped, if not just slow: then this one waits in turn, as nobody else will call it. */
+      handle->file->pass.exempt = stuck; /* from orders to rest: what has become of it must be known */
+      int code = stuck ? begin_own(handle) : begin_at_once(handle);
+      handle->file->pass.exempt = 0;
+      if (code == SQLITE_OK && settle(handle, work, &code)) return code;
+      if ((code & 0xff) != SQLITE_BUSY && (slots_withdraw(view, &own->own) || waited >= timeout)) return code;
+      clear_result(handle);
     }
     int64_t rest = ordered > 0 && ordered < LONGEST_ORDER_US ? ordered : rest_us(view, waited, patience);
     if (waited < timeout && rest > timeout - waited) rest = timeout - waited;

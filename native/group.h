@@ -24,8 +24,10 @@ struct group {
   uint32_t mapping; /* of the sidecar, when the slot was got */
   int64_t join_at_us;  /* steady clock: not before then */
   int64_t yield_at_us; /* neither */
+  int buries; /* it got none: slots of the dead are to be freed, which takes the write lock */
   int count;          /* of those that the running transaction takes along */
   slot_request taken[GROUP_SLOTS];
+  uint64_t generation; /* of the file that they were taken from */
   int recorded;
   done_operation done[RECORDED_AT_MOST];
   slot_words request; /* a copy of the one that is being done */

@@ -37,6 +37,17 @@ static void *with_room(prismq_handle *handle, void *array, int64_t *capacity, in
   return moved;
 }
 
+int has_room(prismq_handle *handle, int64_t numbers, int64_t text_bytes) {
+  prismq_result *result = &handle->result;
+  int64_t *all_numbers = with_room(handle, result->numbers, &handle->numbers_capacity, numbers, sizeof *result->numbers);
+  if (all_numbers != NULL) result->numbers = all_numbers;
+  char *all_text = with_room(handle, result->text, &handle->text_capacity, text_bytes, 1);
+  if (all_text != NULL) result->text = all_text;
+  if (all_numbers != NULL && all_text != NULL) return 1;
+  clear_result(handle);
+  return 0;
+}
+
 int put_number(prismq_handle *handle, int64_t number) {
   prismq_result *result = &handle->result;
   int64_t *numbers = with_room(handle, result->numbers, &handle->numbers_capacity, result->numbers_count + 1,
@@ -191,6 +202,8 @@ int end_scope(prismq_handle *handle, scope opened, int code) {
   if (code == SQLITE_OK || sqlite3_get_autocommit(handle->database)) return code;
   prismq_result first = handle->result;
   int undone = run_statement(handle, opened == OWN ? SQL_ROLLBACK : SQL_ROLLBACK_TO);
+  if (undone == SQLITE_NOMEM && !sqlite3_get_autocommit(handle->database)) /* it was not prepared yet: one try more */
+    undone = run_statement(handle, opened == OWN ? SQL_ROLLBACK : SQL_ROLLBACK_TO);
   if (undone == SQLITE_OK && opened == JOINED) undone = run_statement(handle, SQL_RELEASE);
   handle->result.code = first.code; /* the cause, not its aftermath */
   memcpy(handle->result.message, first.message, sizeof first.message);

@@ -66,6 +66,8 @@ struct prismq_handle {
 int fail_with(prismq_handle *handle, int code, const char *message);
 int fail_from_sqlite(prismq_handle *handle);
 void clear_result(prismq_handle *handle);
+/* Whether so much can be put into the result without fail. */
+int has_room(prismq_handle *handle, int64_t numbers, int64_t text_bytes);
 int put_number(prismq_handle *handle, int64_t number);
 int put_text(prismq_handle *handle, const void *bytes, int64_t length);
 void set_now(prismq_handle *handle);

@@ -49,7 +49,8 @@ void handover_claim(prismq_handle *handle, handover *service) {
     write_answer(handle, before, &service->answer);
     announce_taken(handle->news);
   }
-  result->code = SQLITE_OK;
+  /* SQLite may have undone the whole transaction, which is then everybody's failure. */
+  if (!sqlite3_get_autocommit(handle->database)) result->code = SQLITE_OK;
   result->numbers_count = before;
   result->text_bytes = 0;
 }

@@ -20,7 +20,8 @@ typedef struct {
  * wakes it. */
 void handover_begin(prismq_handle *handle, handover *service, const job *work);
 
-/* Inside the transaction, after the task was added: claims for that one. A failure is that one's own and not told here. */
+/* Inside the transaction, after the task was added: claims for that one. A failure is that one's own and not told here, unless the
+ * transaction is gone with it: then it stands in the result. */
 void handover_claim(prismq_handle *handle, handover *service);
 
 /* After the transaction. */

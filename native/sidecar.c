@@ -1,5 +1,6 @@
 #include "sidecar.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,7 +10,7 @@
 /* "prismq" and the layout's version, in the byte order of this machine. */
 static const uint64_t FORMAT = UINT64_C(0x716d736972700002);
 
-enum { LONGEST_PATH = 4096, WIPE_TRIES = 100, WIPE_REST_US = 100 };
+enum { LONGEST_PATH = 4096, WIPE_TRIES = 1000, WIPE_REST_US = 1000 };
 
 static int name_of(const sidecar *view, char into[LONGEST_PATH]) {
   int length = snprintf(into, LONGEST_PATH, "%s-prismq", view->database);
@@ -21,9 +22,11 @@ static int is_usable(const sidecar *view) {
   return load64(&view->words->format) == FORMAT && load32(&view->words->retired) == 0;
 }
 
+/* Of a file that was used until now the slots stay as they are: what is in them is true for those who await it. */
 static void wipe(sidecar *view) {
-  store64(&view->words->group.generation, 0); /* before what was noted under it */
-  memset((char *)view->words + sizeof view->words->format, 0, sizeof *view->words - sizeof view->words->format);
+  int is_ours = load64(&view->words->format) == FORMAT;
+  size_t first = sizeof view->words->format, end = is_ours ? offsetof(sidecar_words, group) : sizeof *view->words;
+  memset((char *)view->words + first, 0, end - first);
   store64(&view->words->format, FORMAT);
 }
 
@@ -36,9 +39,15 @@ static void attach(sidecar *view) {
   if (is_usable(view)) return;
   /* New, or another version's: nobody depends on what is in it, so it is simply wiped; but once, by one of those who come
    * at the same time. */
-  for (int tries = 0; tries < WIPE_TRIES && !platform_try_lock(&view->region, LOCK_FORMAT); tries++) {
+  int locked = platform_try_lock(&view->region, LOCK_FORMAT);
+  for (int tries = 0; !locked && tries < WIPE_TRIES; tries++) {
     platform_sleep_us(WIPE_REST_US);
     if (is_usable(view)) return;
+    locked = platform_try_lock(&view->region, LOCK_FORMAT);
+  }
+  if (!locked) { /* who has the lock was stopped: this one goes without */
+    sidecar_close(view);
+    return;
   }
   if (!is_usable(view)) wipe(view);
   platform_unlock(&view->region, LOCK_FORMAT);

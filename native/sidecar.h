@@ -71,7 +71,8 @@ typedef struct {
   volatile uint32_t count;
   volatile uint32_t numbers_count;
   volatile uint32_t text_bytes;
-  uint32_t unused[7];
+  uint32_t unused[5];
+  volatile uint64_t check;      /* of the request as it was submitted: slots_check */
   volatile uint64_t ticket;     /* of this request, and of no other */
   volatile uint64_t seen_at_us; /* steady clock: when the caller was last awake */
   int64_t numbers[SLOT_NUMBERS];

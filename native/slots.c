@@ -52,8 +52,30 @@ int slots_join(sidecar *view) {
   return -1;
 }
 
-void slots_submit(sidecar *view, const slot_request *own) {
+/* Tells a request from what is left of one when the file is wiped meanwhile. */
+static uint64_t check_of(const slot_words *request, uint64_t ticket) {
+  const uint64_t prime = UINT64_C(0x9e3779b97f4a7c15);
+  uint64_t sum = ticket * prime ^ request->operation, word = 0;
+  sum = (sum ^ ((uint64_t)request->count << 32 | request->numbers_count)) * prime;
+  for (uint32_t i = 0; i < request->numbers_count; i++) sum = ((sum ^ sum >> 29) ^ (uint64_t)request->numbers[i]) * prime;
+  for (uint32_t i = 0; i < request->text_bytes; i += sizeof word) {
+    uint32_t left = request->text_bytes - i;
+    word = 0;
+    memcpy(&word, request->text + i, left < sizeof word ? left : sizeof word);
+    sum = ((sum ^ sum >> 29) ^ word) * prime;
+  }
+  return (sum ^ sum >> 32 ^ request->text_bytes) | 1;
+}
+
+void slots_submit(sidecar *view, const slot_request *own, slot_words *request) {
   slot_words *to = slots_of(view, own->slot);
+  store64(&to->check, check_of(request, own->ticket)); /* of the original: the copy may be wiped at once */
+  store32(&to->operation, request->operation);
+  store32(&to->count, request->count);
+  store32(&to->numbers_count, request->numbers_count);
+  store32(&to->text_bytes, request->text_bytes);
+  memcpy(to->numbers, request->numbers, request->numbers_count * sizeof *to->numbers);
+  memcpy(to->text, request->text, request->text_bytes);
   store64(&to->ticket, own->ticket);
   store64(&to->seen_at_us, (uint64_t)platform_steady_clock_us());
   store64(state_of(view, own->slot), word(own->number, SLOT_SUBMITTED, 0));
@@ -133,13 +155,20 @@ void slots_take(sidecar *view, uint64_t *of, slot_request *taken, slot_words *co
   store32(&view->words->group.next, (uint32_t)slot + 1);
   *taken = (slot_request){slot, number, load64(&slots_of(view, slot)->ticket)};
   copy_request(slots_of(view, slot), copy);
+  if (load64(&slots_of(view, slot)->check) == check_of(copy, taken->ticket) && (taken->ticket & SLOT_NUMBER_MASK) == number)
+    return;
+  (void)slots_take_back(view, taken); /* its owner will do it */
+  taken->slot = -1;
 }
 
-uint64_t slots_unanswered(sidecar *view) {
-  uint64_t unanswered = 0;
-  for (int slot = 0; slot < GROUP_SLOTS; slot++)
-    if (state_in(load64(state_of(view, slot))) == SLOT_TAKEN) unanswered |= bit(slot);
-  return unanswered;
+int slots_unsettled(sidecar *view, uint64_t except, uint64_t tickets[GROUP_SLOTS]) {
+  int count = 0;
+  for (int slot = 0; slot < GROUP_SLOTS; slot++) {
+    slot_state state = state_in(load64(state_of(view, slot)));
+    if ((state == SLOT_TAKEN || state == SLOT_ANSWERED) && !(except & bit(slot)))
+      tickets[count++] = load64(&slots_of(view, slot)->ticket);
+  }
+  return count;
 }
 
 void slots_bury(sidecar *view) {

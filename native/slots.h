@@ -36,9 +36,10 @@ uint64_t slots_generation(sidecar *view);
  * A slot for as long as the file is open, or -1 when all are taken. */
 int slots_join(sidecar *view);
 
-/* The slot's memory, to write a request into; it is nobody else's until it is submitted. */
 slot_words *slots_of(sidecar *view, int slot);
-void slots_submit(sidecar *view, const slot_request *own);
+
+/* Puts the request there. */
+void slots_submit(sidecar *view, const slot_request *own, slot_words *request);
 
 /* Sleeps until called; `seen` is the slot's `calls` before its owner last looked. */
 void slots_sleep(sidecar *view, const slot_request *own, uint32_t seen, int64_t timeout_us);
@@ -61,10 +62,11 @@ uint64_t slots_waiting(sidecar *view);
  * bit of the slot that it looked at goes; `taken->slot` is -1 if there was no request of somebody who still waits. */
 void slots_take(sidecar *view, uint64_t *of, slot_request *taken, slot_words *copy);
 
-/* Requests that were taken, by whomever, and are not answered yet: a bit for each slot. */
-uint64_t slots_unanswered(sidecar *view);
+/* Requests that were taken, by whomever, and whose owners don't know yet what became of them: their tickets, but for those
+ * of the slots `except`. How many. */
+int slots_unsettled(sidecar *view, uint64_t except, uint64_t tickets[GROUP_SLOTS]);
 
-/* Drops those of them whose owner has died. */
+/* Drops taken requests whose owner has died. */
 void slots_bury(sidecar *view);
 
 /* -- after the transaction

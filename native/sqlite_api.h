@@ -59,6 +59,9 @@ extern const sqlite3_slot *sqlite3_api;
 #define SQLITE_ERROR 1
 #define SQLITE_ABORT 4
 #define SQLITE_NOMEM 7
+#define SQLITE_TOOBIG 18
+#define SQLITE_CONSTRAINT 19
+#define SQLITE_MISMATCH 20
 #define SQLITE_MISUSE 21
 #define SQLITE_ROW 100
 #define SQLITE_DONE 101

@@ -260,17 +260,3 @@ def test_processes_share_transactions_and_lose_nothing(path: Path) -> None:
         assert sorted(ids) == list(range(1, len(ids) + 1))
         assert records(queue) == 1
         assert queue.database.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
-
-
-def test_records_of_old_files_are_dropped_and_the_newest_kept(path: Path, team: list[TaskQueue]) -> None:
-    team[0].database.execute("INSERT INTO queue_state (name, value) VALUES ('group 0000000000000001', x'00')")
-    together(path, [lambda queue=queue: queue.enqueue("t") for queue in team])
-    assert records(team[0]) == 2
-    for queue in team:
-        queue.close()
-    with TaskQueue(path) as queue:
-        queue.enqueue("t")  # its housekeeper is elected
-        deadline = time.monotonic() + 20
-        while records(queue) == 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert records(queue) == 1

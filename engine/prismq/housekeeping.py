@@ -32,8 +32,6 @@ PROMOTE_LIMIT: Final = 64
 """Delayed tasks let in at a time, by a claim or here, so that nobody pays for a flood."""
 MOST_CALLED: Final = 256
 """No more workers are called for tasks of one kind: so many can sleep."""
-GROUPS_KEPT_MS: Final = 86_400_000
-"""The record of a sidecar file that is gone is kept for a day."""
 REAP_CHUNK: Final = 100
 """Leases returned in one transaction, so that no caller waits for many."""
 SHORTEST_WAIT_SECONDS: Final = 0.0001
@@ -118,8 +116,6 @@ class _House:
         self._post.order_delay(self._checkpointer.delay_us)
         if events & ORPHAN:
             self._database.execute(sql.UNCLAIM_ORPHAN, (*self._post.orphan, clock.to_text(clock.now())))
-        if events & ELECTED:
-            self._forget_groups()
         if events & (DUE | ELECTED):
             self._let_in_and_bring_back()
         if events & (DUE | ELECTED | CHANGED | LOOK):
@@ -134,12 +130,6 @@ class _House:
         connection = self._database.get_connection()
         while reap(connection) == REAP_CHUNK or let_in(connection) == PROMOTE_LIMIT:
             pass
-
-    def _forget_groups(self) -> None:
-        """Drop what was noted about operations of callers that have long since been told; see native/group.h."""
-        oldest = sql.group_name(clock.epoch_ms(clock.now()) - GROUPS_KEPT_MS)
-        if self._database.execute(sql.OLD_GROUPS, (oldest,)).fetchone() is not None:
-            self._database.execute(sql.FORGET_GROUPS, (oldest,))
 
     def _next_turn(self) -> datetime | None:
         turns = [row[0] for row in self._database.execute(sql.NEXT_TURNS) if row[0] is not None]

@@ -224,17 +224,8 @@ RECORD_GROUP: Final = """INSERT INTO queue_state (name, value) VALUES (?1, ?2)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value"""
 # ?1 name
 GROUP_DONE: Final = "SELECT value FROM queue_state WHERE name = ?1"
-# Of every sidecar file there was.
+# Of every sidecar file there was: few, and nobody can tell when the last caller of one was told.
 GROUPS_DONE: Final = "SELECT value FROM queue_state WHERE name >= 'group ' AND name < 'group!'"
-# ?1 name: of files that are older than this
-OLD_GROUPS: Final = "SELECT 1 FROM queue_state WHERE name >= 'group ' AND name < ?1 LIMIT 1"
-FORGET_GROUPS: Final = "DELETE FROM queue_state WHERE name >= 'group ' AND name < ?1"
-
-
-def group_name(made_ms: int) -> str:
-    """Below the names of the records of sidecar files made after `made_ms`, ms since the epoch."""
-    return f"group {made_ms << 16:016x}"
-
 
 # -- a housekeeper's --------------------------------------------------------------------------------------------------
 
