@@ -364,6 +364,7 @@ static int settle(prismq_handle *handle, const job *work, int *code) {
   int found = answered ? SQLITE_DONE : find_done(handle, &outcome);
   if (!answered && found == SQLITE_DONE) {
     (void)(slots_take_back(view, &own->own) || slots_be_done(view, &own->own));
+    clear_result(handle); /* of an answer that was none */
     *code = lead(handle, work, &nobody);
     return 1;
   }
