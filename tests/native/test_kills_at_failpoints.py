@@ -50,9 +50,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     require_sqlite_headers()
     folder = tmp_path_factory.mktemp("kills")
     texts = ",\n".join(json.dumps(getattr(sql, name)) for name in statement_names())
-    forget = f"static const char forget_groups[] __attribute__((unused)) =\n{json.dumps(sql.FORGET_GROUPS)};\n"
-    statements = f"static const char *const statements[] = {{\n{texts}}};\n{forget}"
-    (folder / "statements.h").write_text(statements, encoding="utf-8")
+    (folder / "statements.h").write_text(f"static const char *const statements[] = {{\n{texts}}};\n", encoding="utf-8")
     with QueueDatabase(folder / "empty.db") as database:
         database.initialize_schema()
         lottery.open_lottery(database)

@@ -330,16 +330,6 @@ static void load_module(void) {
   sqlite3_reset_auto_extension();
 }
 
-/* The sidecar is that of a queue which has been in use for days. */
-static void age_the_sidecar(void) {
-  enum { TWO_DAYS_MS = 172800000 };
-  sidecar view;
-  sidecar_open(&view, DATABASE);
-  EXPECT(view.words != NULL);
-  store64(&view.words->group.generation, (uint64_t)(platform_wall_clock_ms() - TWO_DAYS_MS) << 16 | 1);
-  sidecar_close(&view);
-}
-
 static void run_processes(int times) {
   sigset_t child;
   sigemptyset(&child);
@@ -369,7 +359,6 @@ int main(int argc, char **argv) {
   EXPECT(board != MAP_FAILED);
   copy_empty_queue();
   load_module();
-  age_the_sidecar();
   if (running->round == NULL)
     run_threads(times);
   else

@@ -8,17 +8,6 @@ enum { STATEMENTS = sizeof statements / sizeof *statements, TIMEOUT_MS = 3600000
 
 /* -- as engine/prismq/housekeeping.py does, but that no lease ends here */
 
-/* As if it had just been elected, which may happen at any moment. */
-static void forget_old_groups(sqlite3 *database) {
-  enum { KEPT_MS = 86400000 };
-  char name[32];
-  sqlite3_stmt *statement;
-  snprintf(name, sizeof name, "group %016llx", (unsigned long long)(platform_wall_clock_ms() - KEPT_MS) << 16);
-  EXPECT(sqlite3_prepare_v2(database, forget_groups, -1, &statement, NULL) == SQLITE_OK);
-  EXPECT(sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC) == SQLITE_OK);
-  EXPECT(sqlite3_step(statement) == SQLITE_DONE && sqlite3_finalize(statement) == SQLITE_OK);
-}
-
 static void give_back(sqlite3 *database, prismq_keeper *keeper) {
   sqlite3_stmt *statement;
   const char *sql = "UPDATE task_queue SET status = 'queued', attempts = attempts - 1, locked_by = NULL,"
@@ -42,7 +31,6 @@ void keep_house(void) {
   EXPECT(keeper != NULL);
   while (!load32(&board->stop)) {
     int events = prismq_keeper_wait(keeper, TURN_US);
-    forget_old_groups(database);
     if (events & KEEP_DUE) prismq_keeper_forget_due(keeper);
     if (events & KEEP_ORPHAN) give_back(database, keeper);
     if (events & KEEP_CHECKPOINT) (void)sqlite3_wal_checkpoint_v2(database, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
