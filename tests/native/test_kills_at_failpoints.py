@@ -35,8 +35,8 @@ SANITIZERS = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"
 # The trials let allocations fail, by both ways that the module has to memory.
 ALLOCATION = ("-Dmalloc=failing_malloc", "-Dcalloc=failing_calloc", "-Drealloc=failing_realloc")
 ONE_MAPPING = ("-Dplatform_map=shared_platform_map", "-Dplatform_unmap=shared_platform_unmap")
-# A caller reads what a place waits for while it is given to another worker: it wakes somebody for nothing at most.
-KNOWN_RACES = "race:^fits$\n"
+# SQLite is not instrumented: what it does can't be judged, and its locks would order nearly all that the module does.
+UNSEEN = "called_from_lib:libsqlite3\n"
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="kills processes that were forked"),
@@ -138,9 +138,9 @@ def test_the_same_under_the_address_leak_and_undefined_behaviour_sanitizers(
 
 def test_threads_race_for_nothing(prepared: Path, work: Path) -> None:
     program = build(prepared, "threads", "-O1", "-fsanitize=thread", one_mapping=True)
-    suppressions = prepared / "known-races"
-    suppressions.write_text(KNOWN_RACES, encoding="utf-8")
-    options = f"ignore_noninstrumented_modules=1 suppressions={suppressions}"  # SQLite itself is not instrumented
+    suppressions = prepared / "suppressions"
+    suppressions.write_text(UNSEEN, encoding="utf-8")
+    options = f"suppressions={suppressions} report_mutex_bugs=0 history_size=4"
     run([*unrandomised(), str(program)], prepared, work, "threads", 3 * KILLS, TSAN_OPTIONS=options)
 
 

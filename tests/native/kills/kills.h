@@ -60,13 +60,12 @@ enum {
 };
 
 typedef struct {
-  volatile uint32_t state;
+  volatile uint32_t state, flags;
+  volatile uint64_t key;
   uint32_t worker;
   uint32_t first; /* of those that happen together or not at all */
   int operation;  /* prismq_operation */
-  int flags;
   int code;
-  int64_t key;
   int64_t id, attempt; /* the token that was used or given; the id of what was added */
   int64_t answer;      /* the result's first number */
   int64_t began_us, ended_us;
@@ -150,7 +149,7 @@ void worker_run(worker *self); /* until the board says to stop */
 uint32_t worker_in(const char *name);
 
 /* Notes what the worker is about to ask for. */
-entry *begin_entry(worker *self, int operation, int flags);
+entry *begin_entry(worker *self, int operation, uint32_t flags);
 /* And how it was answered. */
 void end_entry(worker *self, entry *call, int code, int64_t answer);
 uint32_t number_of(const entry *call);

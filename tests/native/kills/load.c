@@ -102,11 +102,15 @@ static void end_accidents(void) {
 
 uint32_t number_of(const entry *call) { return (uint32_t)(call - board->entries); }
 
-entry *begin_entry(worker *self, int operation, int flags) {
+entry *begin_entry(worker *self, int operation, uint32_t flags) {
   uint32_t at = add32(&board->entries_count, 1);
   EXPECT(at < MOST_ENTRIES);
   entry *call = &board->entries[at];
-  *call = (entry){.worker = self->number, .first = at, .operation = operation, .flags = flags, .began_us = now_us()};
+  call->worker = self->number;
+  call->first = at;
+  call->operation = operation;
+  call->began_us = now_us();
+  store32(&call->flags, flags); /* who claims the task reads this */
   store32(&call->state, BEGUN);
   return call;
 }
@@ -118,12 +122,14 @@ static int is_accident(int code) {
   return running->accidents == OF_THE_DISK && (kind == SQLITE_IOERR || kind == SQLITE_FULL);
 }
 
+static void add_flag(entry *call, uint32_t flag) { store32(&call->flags, load32(&call->flags) | flag); }
+
 static int is_of_the_request(int code) { return code == SQLITE_ERROR || (code & 0xff) == SQLITE_CONSTRAINT; }
 
 static void expect_code(const worker *self, const entry *call, int code) {
   int expected = call->flags & BROKEN ? is_of_the_request(code) : code == SQLITE_OK;
   if (!expected && !is_accident(code))
-    fprintf(stderr, "operation %d, flags %d: code %d, %s\n", call->operation, call->flags, code, self->result->message);
+    fprintf(stderr, "operation %d, flags %u: code %d, %s\n", call->operation, call->flags, code, self->result->message);
   EXPECT(expected || is_accident(code));
   EXPECT(code == SQLITE_OK || self->result->message[0] != '\0');
   EXPECT(code == self->result->code);
@@ -132,7 +138,7 @@ static void expect_code(const worker *self, const entry *call, int code) {
 void end_entry(worker *self, entry *call, int code, int64_t answer) {
   if (!running->nothing_holds) expect_code(self, call, code);
   EXPECT(sqlite3_get_autocommit(self->database));
-  if (had_accident()) call->flags |= ACCIDENT;
+  if (had_accident()) add_flag(call, ACCIDENT);
   call->code = code;
   call->answer = answer;
   call->ended_us = now_us();
@@ -194,13 +200,13 @@ static int64_t write_task(worker *self, const entry *call, task_traits *traits) 
 }
 
 static void choose_key(worker *self, entry *call) {
-  call->flags |= KEYED;
-  call->key = load32(&board->entries_count) / 1000 * KEYS + next_random(&self->random) % KEYS;
+  store64(&call->key, load32(&board->entries_count) / 1000 * KEYS + next_random(&self->random) % KEYS);
+  add_flag(call, KEYED);
 }
 
-static int write_key(const entry *call, char into[24]) { return snprintf(into, 24, "key %lld", (long long)call->key); }
+static int write_key(entry *call, char into[24]) { return snprintf(into, 24, "key %d", (int)load64(&call->key)); }
 
-static int call_enqueue(worker *self, const entry *call) {
+static int call_enqueue(worker *self, entry *call) {
   task_traits traits;
   char key[24];
   int64_t length = write_task(self, call, &traits), key_bytes = write_key(call, key);
@@ -304,10 +310,10 @@ static void expect_claimed_text(worker *self, const prismq_result *result) {
   }
   EXPECT(next == end);
   expect_payload(self, texts[PAYLOAD]);
-  const entry *added = &board->entries[number_in(texts[PAYLOAD])];
+  entry *added = &board->entries[number_in(texts[PAYLOAD])];
   task_traits traits = traits_of(number_of(added));
   char key[24] = "";
-  if (added->flags & KEYED) write_key(added, key);
+  if (load32(&added->flags) & KEYED) (void)write_key(added, key);
   EXPECT(strcmp(texts[TYPE], traits.type) == 0 && strcmp(texts[COMPATIBILITY], traits.compatibility) == 0);
   EXPECT(strcmp(texts[KEY], key) == 0 && (result->numbers[4] & TASK_HAS_KEY) == (key[0] ? TASK_HAS_KEY : 0));
   EXPECT(result->numbers[1] == traits.priority && result->numbers[3] == traits.max_attempts);
@@ -357,7 +363,7 @@ static entry *begin_settling(worker *self, int operation, const held_task *task,
   call->id = task->id;
   call->attempt = task->attempt;
   if (!stale) return call;
-  call->flags = STALE;
+  add_flag(call, STALE);
   call->attempt += 1000;
   return call;
 }
@@ -397,7 +403,7 @@ static void complete(worker *self) {
   let_go(self, task);
   if (!chance(self, 4)) return;
   call = begin_settling(self, OP_COMPLETE, &done, 0); /* once more */
-  call->flags = STALE;
+  add_flag(call, STALE);
   code = call_complete(self, call);
   end_settling(self, call, code, 0);
 }
@@ -464,12 +470,13 @@ static int do_inside(worker *self, entry **calls, int count, held_task *task) {
 static void transact(worker *self) {
   enum { MOST = 4 };
   entry *calls[MOST];
-  int flags = chance(self, 4) ? ROLLED_BACK : 0, count = 1 + (int)(next_random(&self->random) % (MOST - 1));
+  uint32_t flags = chance(self, 4) ? ROLLED_BACK : 0;
+  int count = 1 + (int)(next_random(&self->random) % (MOST - 1));
   held_task *task = chance(self, 2) ? choose_held(self) : NULL;
   for (int i = 0; i < count; i++) calls[i] = begin_entry(self, OP_ENQUEUE, flags);
   if (task != NULL) {
     calls[count++] = begin_settling(self, OP_COMPLETE, task, 0);
-    calls[count - 1]->flags = flags;
+    add_flag(calls[count - 1], flags);
   }
   for (int i = 0; i < count; i++) calls[i]->first = number_of(calls[0]);
   int code = run(self, "BEGIN IMMEDIATE");

@@ -44,7 +44,7 @@ static void *zeroed(size_t count, size_t size) {
   } while (0)
 
 static void print_entry(const entry *call) {
-  fprintf(stderr, "entry %u of worker %u%s: operation %d, flags %d, task %lld, attempt %lld: ", number_of(call),
+  fprintf(stderr, "entry %u of worker %u%s: operation %d, flags %u, task %lld, attempt %lld: ", number_of(call),
           call->worker, board->killed[call->worker] ? ", killed" : "", call->operation, call->flags,
           (long long)call->id, (long long)call->attempt);
   if (call->state == ANSWERED)
@@ -129,7 +129,7 @@ static void verify_added(const entry *call) {
   if (is_done(call) && !(call->flags & ROLLED_BACK)) {
     EXPECT_OF(call, task != NULL);
     if (call->flags & KEYED)
-      EXPECT_OF(call, task->key == call->key); /* it may be that of an earlier one */
+      EXPECT_OF(call, task->key == (int64_t)call->key); /* it may be that of an earlier one */
     else
       EXPECT_OF(call, at != NO_ROW && &rows[at] == task);
   } else if (call->state == ANSWERED) {
@@ -137,7 +137,7 @@ static void verify_added(const entry *call) {
   }
   if (at == NO_ROW) return;
   EXPECT_OF(call, !(call->flags & (BROKEN | ROLLED_BACK)) && call->state != NEVER);
-  EXPECT_OF(call, rows[at].key == (call->flags & KEYED ? call->key : -1));
+  EXPECT_OF(call, rows[at].key == (call->flags & KEYED ? (int64_t)call->key : -1));
 }
 
 /* All or none of those that happen together. */
