@@ -5,7 +5,7 @@
 #include "prismq.h"
 
 enum {
-  TICK_US = 30000, /* how soon a keeper's death, a foreign commit and a lost sidecar are noticed */
+  TICK_US = 45000, /* how soon a keeper's death, a foreign commit and a lost sidecar are noticed */
   SOON_MS = 80,    /* what is due later will be seen at a tick */
   BURY_US = 1000000,
   ABSENT_US = 1000000,
