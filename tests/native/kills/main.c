@@ -88,7 +88,10 @@ static event look_after(int *place) {
   if (pid == 0) return NOTHING;
   *place = place_of(pid);
   if (WIFSTOPPED(status) && load32(&board->stops)) return STOPPED;
-  if (WIFSTOPPED(status)) return NOTHING; /* by somebody else, who will see to it */
+  if (WIFSTOPPED(status)) { /* by somebody else, who will see to it */
+    fprintf(stderr, "worker %u was stopped by somebody else\n", crew[*place].number);
+    return NOTHING;
+  }
   if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
     fprintf(stderr, "worker %u ended with status %x\n", crew[*place].number, (unsigned)status);
   EXPECT(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
@@ -105,8 +108,10 @@ static event wait_for_event(int64_t longest_us, int *place) {
   for (int64_t left = longest_us;; left -= LOOK_US) {
     event happened = look_after(place);
     if (happened != NOTHING || left <= 0) return happened;
-    struct timespec longest = {0, (long)(left < LOOK_US ? left : LOOK_US) * 1000};
+    int64_t rested = left < LOOK_US ? left : LOOK_US, since = now_us();
+    struct timespec longest = {0, (long)rested * 1000};
     if (sigtimedwait(&child, NULL, &longest) >= 0) left += LOOK_US;
+    if (now_us() - since > rested + SECOND_US) fprintf(stderr, "all of this was stopped by somebody else\n");
   }
 }
 
