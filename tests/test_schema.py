@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -212,13 +215,24 @@ def original(path: Path) -> Path:
     return path
 
 
+# In a process of its own, as the file may be open in this one: two copies of SQLite don't see each other's locks, and
+# the second would take away the WAL from under the first.
+DUMP = """
+import json, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+json.dump([
+    *connection.iterdump(),
+    *map(str, connection.execute("PRAGMA user_version")),
+    *map(str, connection.execute("SELECT type, name, sql FROM sqlite_schema ORDER BY 2")),
+], sys.stdout)
+connection.close()
+"""
+
+
 def dump(path: Path) -> list[str]:
-    with closing(sqlite3.connect(path)) as connection:
-        return [
-            *connection.iterdump(),
-            *map(str, connection.execute("PRAGMA user_version")),
-            *map(str, connection.execute("SELECT type, name, sql FROM sqlite_schema ORDER BY 2")),
-        ]
+    done = subprocess.run([sys.executable, "-c", DUMP, str(path)], check=True, capture_output=True, timeout=60)
+    lines: list[str] = json.loads(done.stdout)
+    return lines
 
 
 def by_type(queue: TaskQueue) -> dict[str, Task]:
@@ -392,6 +406,20 @@ def test_processes_that_initialise_at_once_all_succeed(path: Path, old: bool) ->
         assert queue.database.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
 
 
+def test_a_database_of_version_1_is_upgraded_in_place(open_queue: OPEN) -> None:
+    queue = open_queue()
+    task_id = queue.enqueue("t", {"n": 1})
+    for statement in ("DROP TABLE task_options", "DROP TABLE task_reports", "PRAGMA user_version = 1"):
+        queue.database.execute(statement)
+    before = queue.get(task_id)
+    queue.close()
+    queue = open_queue()
+    assert queue.get(task_id) == before
+    assert queue.database.execute("PRAGMA user_version").fetchone()[0] == VERSION
+    assert queue.database.execute("SELECT count(*) FROM task_options, task_reports").fetchone()[0] == 0
+    assert queue.claim("w") is not None
+
+
 @pytest.mark.parametrize("version", [VERSION + 1, 999])
 def test_a_database_of_newer_code_is_refused_and_left_alone(open_queue: OPEN, path: Path, version: int) -> None:
     open_queue().close()
@@ -543,13 +571,14 @@ def blocked(original: Path) -> Path:
     return original
 
 
-def test_an_upgrade_that_fails_leaves_the_old_database_as_it_was(blocked: Path, open_queue: OPEN) -> None:
+def test_an_upgrade_that_fails_leaves_the_old_database_as_it_was(
+    blocked: Path, open_queue: OPEN, another_program: Callable[..., None]
+) -> None:
     before = dump(blocked)
     with pytest.raises(QueueSchemaError, match="could not be created or upgraded"):
         open_queue()
     assert dump(blocked) == before
-    with closing(sqlite3.connect(blocked)) as connection, connection:
-        connection.execute("DROP TABLE queue_state")
+    another_program("DROP TABLE queue_state")
     assert len(by_type(open_queue())) == len(ORIGINAL_TASKS) - 1
 
 
@@ -641,4 +670,4 @@ def test_an_applications_file_that_numbers_nothing_may_hold_the_queue_too(tmp_pa
     with QueueDatabase(tmp_path / "application.db") as database:
         database.execute("CREATE TABLE orders (id INTEGER PRIMARY KEY)")
         database.initialize_schema()
-        assert database.execute("PRAGMA user_version").fetchone()[0] == 1
+        assert database.execute("PRAGMA user_version").fetchone()[0] == VERSION

@@ -22,7 +22,7 @@ from prismq.errors import QueueBusyError, QueueDatabaseError, QueueSchemaError
 if TYPE_CHECKING:
     from prismq.connection import Connection
 
-VERSION: Final = 1
+VERSION: Final = 2
 """`PRAGMA user_version` of a database this code has written."""
 
 NOW: Final = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
@@ -123,6 +123,24 @@ CREATE_QUEUE_STATE: Final = """CREATE TABLE IF NOT EXISTS queue_state (
 ) WITHOUT ROWID"""
 """The queue's own memory: `last_deleted_id`, and what the lottery last drew."""
 
+CREATE_TASK_OPTIONS: Final = """CREATE TABLE IF NOT EXISTS task_options (
+  task_id INTEGER PRIMARY KEY REFERENCES task_queue (id) ON DELETE CASCADE,
+  retry TEXT,
+  trace TEXT
+)"""
+"""What few tasks are enqueued with: a retry configuration and a trace context, each as JSON."""
+
+CREATE_TASK_REPORTS: Final = f"""CREATE TABLE IF NOT EXISTS task_reports (
+  task_id INTEGER PRIMARY KEY REFERENCES task_queue (id) ON DELETE CASCADE,
+  attempt INTEGER NOT NULL,
+  progress REAL,
+  note TEXT,
+  result TEXT,
+  traceback TEXT,
+  updated_at_utc DATETIME NOT NULL DEFAULT ({NOW})
+)"""
+"""What a task's last attempt told of itself: progress from 0 to 1 with a note, then its result or traceback."""
+
 CREATE_KEEP_IDS_UNIQUE: Final = """CREATE TRIGGER IF NOT EXISTS keep_ids_unique AFTER DELETE ON task_queue
 WHEN OLD.id > coalesce((SELECT max(id) FROM task_queue), 0)
 BEGIN
@@ -153,6 +171,8 @@ _OWN_STATEMENTS: Final = [
     """INSERT OR IGNORE INTO queue_state (name, value) VALUES ('last_deleted_id',
        coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'task_queue'), 0))""",
     CREATE_KEEP_IDS_UNIQUE,
+    CREATE_TASK_OPTIONS,
+    CREATE_TASK_REPORTS,
     # AUTOINCREMENT's counter must exist before the first enqueue reserves a block of ids in it.
     """INSERT INTO sqlite_sequence (name, seq) SELECT 'task_queue', 0
        WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'task_queue')""",
@@ -210,7 +230,7 @@ def _upgrade(connection: Connection, version: int) -> None:
     if version == VERSION:  # another process was first
         return
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    if "task_queue" in tables:
+    if version == 0 and "task_queue" in tables:
         _adopt_original(connection)
     for statement in [*SCHEMA_STATEMENTS, *_OWN_STATEMENTS]:
         connection.execute(statement)
