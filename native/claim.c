@@ -124,14 +124,14 @@ int claim_heads(prismq_handle *handle, const claim *wanted) {
 }
 
 /* Is there anything for this claim? Asked in a read transaction, so that idle workers don't take turns with writers.
- * Leases that ran out are only reported: bringing them back, and saying so in the log, is the caller's. */
+ * Leases that ran out are only reported: bringing them back is the housekeeper's. */
 int look_for_task(prismq_handle *handle, const claim *wanted, int *found) {
   int alone = sqlite3_get_autocommit(handle->database);
   int code = alone ? run_statement(handle, SQL_BEGIN_READ) : SQLITE_OK;
   if (code != SQLITE_OK) return code;
   int expired = has_row(handle, SQL_EXPIRED, 1);
   int due = has_row(handle, SQL_DUE, 1);
-  sqlite3_stmt *head = expired == SQLITE_DONE && due == SQLITE_DONE ? head_statement(handle, wanted) : NULL;
+  sqlite3_stmt *head = due == SQLITE_DONE ? head_statement(handle, wanted) : NULL;
   int ready = head == NULL ? SQLITE_DONE : first_step(handle, head);
   if (head != NULL && (ready == SQLITE_ROW || ready == SQLITE_DONE)) sqlite3_reset(head);
   code = alone ? end_scope(handle, OWN, handle->result.code) : handle->result.code;

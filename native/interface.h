@@ -73,7 +73,7 @@ typedef struct {
  * On failure `code` is SQLite's extended code. */
 typedef struct {
   int code;
-  int expired; /* CLAIM: nothing was claimed yet, leases that ran out are to be brought back first */
+  int expired; /* CLAIM: nothing was claimed, but leases that ran out are about to be brought back */
   int64_t waited_ms;
   int64_t at_ms;
   int64_t numbers_count;

@@ -42,7 +42,7 @@ static int execute_claim(prismq_handle *handle, const claim *wanted) {
   }
   int found = 0;
   int code = look_for_task(handle, wanted, &found);
-  if (code == SQLITE_OK && found && !handle->result.expired) code = perform(handle, &work);
+  if (code == SQLITE_OK && found) code = perform(handle, &work);
   handle->last_claim_empty = handle->result.numbers_count == 0;
   return code;
 }

@@ -34,6 +34,9 @@ MOST_CALLED: Final = 256
 """No more workers are called for tasks of one kind: so many can sleep."""
 REAP_CHUNK: Final = 100
 """Leases returned in one transaction, so that no caller waits for many."""
+REAP_PATIENCE_LOOKS: Final = 50
+REAP_LOOK_SECONDS: Final = 0.001
+"""So often, and so far apart, a caller looks whether the housekeeper has returned expired leases before it does it."""
 SHORTEST_WAIT_SECONDS: Final = 0.0001
 LONGEST_WAIT_SECONDS: Final = 0.001
 """Between these a waiter looks again whether a lock is free: an eighth of its wait so far."""
@@ -215,6 +218,18 @@ def reap(connection: Connection) -> int:
     for task_id, status, error in returned:
         _log.warning("task %s is %s: %s", task_id, status, error, extra={"task_id": task_id, "status": status})
     return len(returned)
+
+
+def await_reap(connection: Connection, looks: int) -> None:
+    """Leave the return of expired leases to whoever keeps house, for a moment after each of a caller's `looks`.
+
+    Their ends are its timer, so it is at work on them already. If nobody does it, or nobody can because this is the
+    caller's own transaction, it is done here.
+    """
+    if looks > REAP_PATIENCE_LOOKS or connection.in_transaction:
+        reap(connection)
+    else:
+        time.sleep(REAP_LOOK_SECONDS)
 
 
 def let_in(connection: Connection) -> int:

@@ -11,7 +11,7 @@ from prismq import clock, sql
 from prismq.clock import from_stored
 from prismq.driver import FAIL_OUTCOMES, STRATEGY_NUMBERS, Claim, DriverName, FailOutcome, Failure, NewTask, Token
 from prismq.errors import QueueDatabaseError, QueueProgrammingError, from_code
-from prismq.housekeeping import reap
+from prismq.housekeeping import await_reap
 from prismq.models import Task, claimed_task
 
 if TYPE_CHECKING:
@@ -92,12 +92,14 @@ class NativeDriver:
         return self._execute(self._lib.OP_ENQUEUE, count, numbers, texts)
 
     def claim(self, wanted: Claim, expected: bool = False) -> list[Task]:
+        looks = 0
         while (tasks := self._claim(wanted, expected)) is None:
-            reap(self._connection)
+            looks += 1
+            await_reap(self._connection, looks)
         return tasks
 
     def _claim(self, wanted: Claim, expected: bool) -> list[Task] | None:
-        """The claimed tasks; None when leases that ran out are to be brought back first."""
+        """The claimed tasks; None when there is nothing but leases that ran out, to be brought back first."""
         worker, types, capabilities, strategy, limit, lease_ms = wanted
         worker_bytes = worker.encode()
         with self._hold():
@@ -166,6 +168,7 @@ class NativeDriver:
 
     def has_task(self, wanted: Claim) -> bool:
         types, capabilities = wanted.types, wanted.capabilities
+        looks = 0
         while True:
             with self._hold():
                 if self._lib.prismq_look(
@@ -176,9 +179,11 @@ class NativeDriver:
                     len(capabilities),
                 ):
                     raise self._error()
-                if not self._result.expired:
-                    return bool(self._result.numbers[0])
-            reap(self._connection)
+                found, expired = bool(self._result.numbers[0]), bool(self._result.expired)
+            if found or not expired:
+                return found
+            looks += 1
+            await_reap(self._connection, looks)
 
     def complete(self, token: Token) -> bool:
         task_id, worker, attempt = token

@@ -27,8 +27,8 @@ from prismq.housekeeping import (
     LONGEST_WAIT_SECONDS,
     PROMOTE_LIMIT,
     SHORTEST_WAIT_SECONDS,
+    await_reap,
     checkpoint_inline,
-    reap,
 )
 from prismq.models import SchedulingStrategy, Task, claimed_task
 
@@ -109,9 +109,9 @@ class PythonDriver:
                 tasks = self._claim_in_transaction(wanted)
                 if tasks or not alone:
                     return tasks
-            tasks = self._claim_in_transaction(wanted) if self._look(wanted) else []
-            self._last_claim_empty = not tasks
-            return tasks
+        tasks = self._claim_in_transaction(wanted) if self.has_task(wanted) else []
+        self._last_claim_empty = not tasks
+        return tasks
 
     def served(self, answer: Any, worker: str) -> list[Task]:
         raise NotImplementedError("nobody claims for this driver")
@@ -120,8 +120,14 @@ class PythonDriver:
         raise NotImplementedError("nobody claims for this driver")
 
     def has_task(self, wanted: Claim) -> bool:
-        with self._connection.hold():
-            return self._look(wanted)
+        looks = 0
+        while True:
+            with self._connection.hold():
+                found, expired = self._look(wanted)
+            if found or not expired:
+                return found
+            looks += 1
+            await_reap(self._connection, looks)
 
     def complete(self, token: Token) -> bool:
         return self.complete_many([token])[0]
@@ -188,26 +194,22 @@ class PythonDriver:
         types = None if wanted.types is None else wanted.types.decode()
         return _CLAIMS[wanted.strategy, typed], (types, wanted.capabilities.decode())
 
-    def _look(self, wanted: Claim) -> bool:
-        """Is there anything for this claim? Asked in a read transaction, so that idle workers leave writers alone.
+    def _look(self, wanted: Claim) -> tuple[bool, bool]:
+        """Whether there is anything for this claim, and whether a lease has run out.
 
-        Expired leases come back here: nobody waits for a worker that has nothing to do.
+        Asked in a read transaction, so that idle workers leave writers alone.
         """
         at = clock.to_text(clock.now())
         alone = not self._connection.in_transaction
         if alone:
             self._run(sql.BEGIN_READ)
         try:
-            expired, due = self._one(sql.EXPIRED, at), self._one(sql.DUE, at)
+            expired, due = bool(self._one(sql.EXPIRED, at)), bool(self._one(sql.DUE, at))
             statement, parameters = self._head(wanted)
-            found = bool(expired or due) or self._first(statement, *parameters) is not None
+            return due or self._first(statement, *parameters) is not None, expired
         finally:
             if alone:
                 self._run(sql.COMMIT)
-        if expired:
-            reap(self._connection)
-            return True
-        return found
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
