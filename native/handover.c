@@ -20,10 +20,9 @@ static void write_answer(const prismq_handle *handle, int64_t first, desk_words 
 /* Alone, so that its failure undoes nothing else. Whether a task was claimed. */
 static int claim_alone(prismq_handle *handle, const claim *wanted) {
   int64_t before = handle->result.numbers_count;
-  if (run_statement(handle, SQL_SAVEPOINT) != SQLITE_OK) return 0;
-  int code = claim_heads(handle, wanted);
-  if (code != SQLITE_OK) (void)run_statement(handle, SQL_ROLLBACK_TO);
-  (void)run_statement(handle, SQL_RELEASE); /* if this fails, so will the commit */
+  scope opened;
+  int code = begin_scope(handle, &opened);
+  if (code == SQLITE_OK) code = end_scope(handle, opened, claim_heads(handle, wanted));
   return code == SQLITE_OK && handle->result.numbers_count == before + CLAIM_NUMBERS;
 }
 

@@ -96,7 +96,7 @@ def run(
     done = subprocess.run(
         command, cwd=work, env={**os.environ, **environment}, capture_output=True, text=True, check=False
     )
-    print(f"\n{trial}\n{done.stdout}")
+    print(f"\n{trial}\n{done.stdout}{done.stderr}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith("verified\n")
 

@@ -143,7 +143,7 @@ typedef struct {
   char *payload, *expected; /* room for one each */
 } worker;
 
-void worker_open(worker *self, uint32_t number);
+void worker_open(worker *self, uint32_t number, int place);
 void worker_close(worker *self);
 void worker_run(worker *self); /* until the board says to stop */
 uint32_t worker_in(const char *name);

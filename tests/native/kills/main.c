@@ -15,9 +15,9 @@
 
 enum {
   SECOND_US = 1000000,
-  HOUSEKEEPER = WORKERS, /* after the workers */
+  SLEEPERS = 2, /* after the workers */
+  HOUSEKEEPER = WORKERS + SLEEPERS,
   PROCESSES,
-  SLEEPERS = 2, /* threads; processes don't sleep here */
   LONG_US = 20 * SECOND_US, /* after that a failpoint is never reached, and who should end hangs */
   LOOK_US = 50000
 };
@@ -52,8 +52,11 @@ static void work(int place, uint32_t number) {
   if (place == HOUSEKEEPER) {
     keep_house();
   } else {
-    worker_open(&self, number);
-    worker_run(&self);
+    worker_open(&self, number, place);
+    if (place < WORKERS)
+      worker_run(&self);
+    else
+      sleep_for_tasks(&self);
     worker_close(&self);
   }
   exit(0);
@@ -181,7 +184,9 @@ static void kill_at_each_failpoint(int number) {
 static void stop_at(int failpoint) {
   int stopped, place;
   arm_failpoint(failpoint, up_to(20), 1);
-  expect_reached(failpoint, wait_for_event(LONG_US, &stopped) == STOPPED);
+  event happened = DIED; /* one who was killed a moment ago */
+  while (happened == DIED) happened = wait_for_event(LONG_US, &stopped);
+  expect_reached(failpoint, happened == STOPPED);
   int64_t until = now_us() + 50000 + up_to(250000);
   while (now_us() < until) {
     if (up_to(2) == 1) {
@@ -274,8 +279,9 @@ static void rest_a_moment(int number) {
 
 static void *work_in_a_thread(void *number) {
   worker self;
-  worker_open(&self, (uint32_t)(uintptr_t)number);
-  if ((uintptr_t)number < WORKERS)
+  int place = (int)(uintptr_t)number;
+  worker_open(&self, (uint32_t)place, place);
+  if (place < WORKERS)
     worker_run(&self);
   else
     sleep_for_tasks(&self);
