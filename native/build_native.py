@@ -19,7 +19,7 @@ if sys.platform == "win32":
     compile_args = ["/O2", "/W4", "/std:c11", "/wd4100", "/wd4152", "/wd4204", *(["/WX"] if strict else [])]
 else:
     # SQLite opens extensions with RTLD_GLOBAL: nothing but the two entry points may be visible.
-    compile_args = ["-O2", "-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+    compile_args = ["-O2", "-std=c11", "-pthread", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"]
     compile_args += ["-Werror"] if strict else []
 
 ffibuilder = FFI()
@@ -32,6 +32,7 @@ ffibuilder.set_source(
     depends=[str(header) for header in sorted(NATIVE.glob("*.h"))],
     libraries=["synchronization"] if sys.platform == "win32" else [],
     extra_compile_args=compile_args,
+    extra_link_args=[] if sys.platform == "win32" else ["-pthread"],
 )
 
 if __name__ == "__main__":

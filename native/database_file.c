@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "keeper.h"
+#include "ofd_locks.h"
 #include "slots.h"
 
 enum {
@@ -85,6 +86,14 @@ static int database_shm_lock(sqlite3_file *file, int offset, int count, int flag
   return flags & SQLITE_SHM_LOCK ? take_write_lock(database) : give_write_lock_up(database);
 }
 
+/* The first call opens the index. */
+static int database_shm_map(sqlite3_file *file, int region, int bytes, int extend, void volatile **into) {
+  ofd_locks_expect(OFD_WAL_INDEX);
+  int code = database_file_of(file)->original->xShmMap(file, region, bytes, extend, into);
+  ofd_locks_expect(OFD_NOTHING);
+  return code;
+}
+
 static int database_file_control(sqlite3_file *file, int operation, void *argument) {
   database_file *database = database_file_of(file);
   if (operation == SQLITE_FCNTL_LOCK_TIMEOUT) database->lock_timeout_ms = *(int *)argument; /* then it takes the old */
@@ -120,19 +129,22 @@ database_file *database_file_of_connection(sqlite3 *connection) {
 const volatile uint32_t *database_file_change(database_file *database) {
   void volatile *index = NULL;
   enum { REGION_BYTES = 32768, CHANGE = 2 }; /* WalIndexHdr.iChange, "counter incremented each transaction" */
-  if (database->original->xShmMap(database->file, 0, REGION_BYTES, 0, &index) != SQLITE_OK || index == NULL) return NULL;
+  if (database_shm_map(database->file, 0, REGION_BYTES, 0, &index) != SQLITE_OK || index == NULL) return NULL;
   return (const volatile uint32_t *)index + CHANGE;
 }
 
 int database_file_open(sqlite3_vfs *real, const char *name, sqlite3_file *file, int flags, int *out_flags) {
   database_file *database = (database_file *)(void *)((char *)file + default_bytes);
   memset(database, 0, sizeof *database);
+  ofd_locks_expect(OFD_DATABASE);
   int code = real->xOpen(real, name, file, flags, out_flags);
+  ofd_locks_expect(OFD_NOTHING);
   if (code != SQLITE_OK || file->pMethods == NULL || file->pMethods->iVersion < 2) return code;
   database->file = file;
   database->original = file->pMethods;
   database->methods = *file->pMethods;
   if (database->methods.iVersion > 3) database->methods.iVersion = 3;
+  database->methods.xShmMap = database_shm_map;
   database->methods.xShmLock = database_shm_lock;
   database->methods.xFileControl = database_file_control;
   database->methods.xClose = database_close;

@@ -1,9 +1,11 @@
-/* A VFS that is SQLite's own but for two files: the database's, whose write lock is asked for in turn, and the WAL's. */
+/* A VFS that is SQLite's own but for two files, the database's, whose write lock is asked for in turn, and the WAL's;
+ * and but for what its locks belong to (ofd_locks.h). */
 #include "vfs.h"
 
 #include <string.h>
 
 #include "database_file.h"
+#include "ofd_locks.h"
 #include "wal_file.h"
 
 typedef struct {
@@ -32,7 +34,8 @@ static int register_once(void) {
   size_t of_database = database_file_bytes(real), of_wal = aligned(sizeof(wal_file)) + (size_t)real->szOsFile;
   the_vfs.base.szOsFile = (int)(of_database > of_wal ? of_database : of_wal);
   the_vfs.real = real;
-  int code = sqlite3_vfs_register(&the_vfs.base, 0);
+  int code = ofd_locks_install();
+  if (code == SQLITE_OK) code = sqlite3_vfs_register(&the_vfs.base, 0);
   if (code != SQLITE_OK) the_vfs.real = NULL;
   return code;
 }

@@ -18,8 +18,8 @@ from prismq.errors import QueueOperationalError
 class QueueDatabase:
     """A queue's database file, safe to share between threads and, in each process anew, after a fork.
 
-    Never open the file with the standard library's sqlite3 in a process that has it open here: two copies of SQLite in
-    one process undo each other's locks and can corrupt it. `execute` runs any SQL; other processes may use any SQLite.
+    The standard library's sqlite3 may open the file too; in a process that has it open here, only on Linux and with the
+    compiled module: elsewhere two copies of SQLite in one process undo each other's locks and can corrupt it.
 
     Nothing is opened before the first use. `durability` is "normal" (survives a crash of the process) or "full"
     (a power cut loses nothing acknowledged either). With `group_commit`, callers that would wait for the write lock

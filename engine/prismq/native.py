@@ -11,7 +11,10 @@ import apsw
 _log = logging.getLogger(__name__)
 
 VFS = "prismq"
-"""The VFS that the module registers: SQLite's own, with a transaction's WAL frames in one write."""
+"""The VFS that the module registers: SQLite's own, with a transaction's WAL frames in one write.
+
+On Linux its locks belong to the opened file, so that another copy of SQLite in this process respects them.
+"""
 
 
 @cache
