@@ -122,6 +122,8 @@ def replace_descriptors(queue: TaskQueue, by: str) -> list[int]:
     with open(by, "wb") as file:
         for descriptor in found:
             os.dup2(file.fileno(), descriptor)
+    with QueueDatabase(f"{by}.db") as another:
+        another.execute("CREATE TABLE t (a)")
     return found
 
 
