@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from bench import (
     idle,
     pairs,
     report,
+    scale,
     soak,
     steady,
     takeover,
@@ -29,10 +31,13 @@ from bench.compiler import CompilerError
 from bench.crew import CrewError
 from bench.flat_operations import TYPES
 from bench.guarded import BATCH
+from bench.page.page import build
+from bench.page.theme import MissingExtraError
 from bench.scenario import SMALLEST_PAYLOAD, Durability, Scenario
 from bench.scratch import scratch_folder
 
 PASSED, FAILED, INTERRUPTED = 0, 1, 130
+RESULTS = Path(__file__).parent / "results"
 KILL_LEASE_SECONDS = 2.0
 DURABILITIES: Mapping[str, tuple[Durability, ...]] = {
     "normal": ("normal",),
@@ -51,10 +56,14 @@ other benchmarks:
   python -m bench contend  whether many processes at once are served in turn
   python -m bench group    what committing together is worth
   python -m bench pairs    producers and workers, against a queue on the standard library's sqlite3
+  python -m bench scale    throughput and tails with 1 to 16 processes
   python -m bench steady   the longest calls of a queue that keeps up
   python -m bench wake     how soon an idle worker of another process has a task
   python -m bench idle     what an idle worker costs
   python -m bench soak     how far the WAL grows under a reader that stays
+
+what was measured:
+  python -m bench report   all results as one page of figures and tables
 
 examples:
   python -m bench
@@ -77,6 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "guard": _guard,
         "idle": _idle,
         "pairs": _pairs,
+        "report": _report,
+        "scale": _scale,
         "takeover": _takeover,
         "soak": _soak,
         "steady": _steady,
@@ -85,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = commands.get(given[0] if given else "")
     try:
         return command(given[1:]) if command else _run(given)
-    except (CrewError, CompilerError, costs.CostError) as error:
+    except (CrewError, CompilerError, costs.CostError, MissingExtraError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
@@ -254,6 +265,29 @@ def _group(arguments: Sequence[str]) -> int:
     return PASSED if result.passed else FAILED
 
 
+def _scale(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "python -m bench scale",
+        "More and more processes that enqueue into one file without a pause: committing together, against the queue's"
+        " gate alone and SQLite's own waiting, in interleaved rounds on fresh files.",
+        "example:\n  python -m bench scale --processes 1 4 --rounds 1 --seconds 1 --json scale.json\n\n" + EXIT_STATUS,
+    )
+    parser.add_argument(
+        "--processes", type=_whole, nargs="+", default=list(scale.PROCESSES), metavar="P", help="(default 1 2 4 8 16)"
+    )
+    parser.add_argument("--rounds", type=_whole, default=3, metavar="N", help="(default 3)")
+    parser.add_argument("--seconds", type=_positive, default=2.0, metavar="N", help="of a side's turn (default 2)")
+    _add_durabilities(parser)
+    options = parser.parse_args(arguments)
+    _check_places(parser, options)
+    with scratch_folder(options.path) as folder:
+        durabilities = DURABILITIES[options.durability]
+        result = scale.measure(folder, options.processes, options.rounds, options.seconds, durabilities)
+    print(scale.render(result))
+    _save(options.json, result.as_json())
+    return PASSED if result.passed else FAILED
+
+
 def _pairs(arguments: Sequence[str]) -> int:
     parser = _parser(
         "python -m bench pairs",
@@ -382,6 +416,34 @@ def _soak(arguments: Sequence[str]) -> int:
     print(soak.render(result))
     _save(options.json, result.as_json())
     return PASSED if result.passed else FAILED
+
+
+def _report(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench report",
+        description="All results as figures and tables: one HTML file that needs no network, and the figures as PNGs"
+        " for light and dark pages. What is missing is named with the command that makes it. Needs matplotlib.",
+        epilog="example:\n  python -m bench report --out report.html --results bench/results\n\n"
+        "exit status: 0 written, 1 no results or no matplotlib, 2 wrong usage",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="(default report.html)")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, metavar="DIR", help="JSON of the benchmarks (default bench/results)"
+    )
+    parser.add_argument("--images", type=Path, metavar="DIR", help="of the PNGs (default beside FILE, FILE-images)")
+    parser.add_argument("--no-images", action="store_true", help="the page alone")
+    options = parser.parse_args(arguments)
+    if not options.results.is_dir():
+        parser.error(f"--results: no such folder: {options.results}")
+    if not options.out.resolve().parent.is_dir():
+        parser.error(f"--out: no such folder: {options.out.resolve().parent}")
+    images = options.images or options.out.with_name(f"{options.out.stem}-images")
+    missing = build(options.results, options.out, None if options.no_images else images)
+    for one in missing:
+        print(f"missing: {one.title}, {one.reason}: {one.file}\n  {one.command}", file=sys.stderr)
+    print(f"written: {options.out}" + ("" if options.no_images else f", {images}{os.sep}*.png"))
+    return PASSED
 
 
 def _guard(arguments: Sequence[str]) -> int:
