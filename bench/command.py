@@ -31,10 +31,16 @@ from bench.compiler import CompilerError
 from bench.crew import CrewError
 from bench.flat_operations import TYPES
 from bench.guarded import BATCH
+from bench.machine import machine_facts
 from bench.page.page import build
 from bench.page.theme import MissingExtraError
+from bench.progress import live_line
 from bench.scenario import SMALLEST_PAYLOAD, Durability, Scenario
 from bench.scratch import scratch_folder
+from bench.tune import outcome
+from bench.tune.record import Record, RecordError
+from bench.tune.search import Search
+from bench.tune.windows import windows_facts
 
 PASSED, FAILED, INTERRUPTED = 0, 1, 130
 RESULTS = Path(__file__).parent / "results"
@@ -61,6 +67,9 @@ other benchmarks:
   python -m bench wake     how soon an idle worker of another process has a task
   python -m bench idle     what an idle worker costs
   python -m bench soak     how far the WAL grows under a reader that stays
+
+for this machine:
+  python -m bench tune     searches better settings and writes them to a file
 
 what was measured:
   python -m bench report   all results as one page of figures and tables
@@ -89,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "report": _report,
         "scale": _scale,
         "takeover": _takeover,
+        "tune": _tune,
         "soak": _soak,
         "steady": _steady,
         "wake": _wake,
@@ -416,6 +426,58 @@ def _soak(arguments: Sequence[str]) -> int:
     print(soak.render(result))
     _save(options.json, result.as_json())
     return PASSED if result.passed else FAILED
+
+
+def _tune(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench tune",
+        description="Searches settings that are better on this machine than the defaults, and writes them to a file."
+        " Candidates run beside the defaults in interleaved rounds; the better half goes on, what is left is confirmed"
+        " in fresh rounds. The durability is the one asked for: what the other one costs or gains is only said. Ctrl-C"
+        " keeps what was measured; --resume goes on with it.",
+        epilog="examples:\n  python -m bench tune --minutes 20 --dir D:\\queues\n  python -m bench tune --resume\n\n"
+        "exit status: 0 written, 1 a process failed, 2 wrong usage, 130 interrupted",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--minutes", type=_positive, default=10.0, metavar="M", help="about as long (default 10)")
+    parser.add_argument("--durability", choices=("normal", "full"), default="normal", help="(default normal)")
+    parser.add_argument("--dir", type=Path, metavar="DIR", help="a folder on the disk that the queue will be on")
+    parser.add_argument(
+        "--out", type=Path, default=Path("prismq.toml"), metavar="FILE", help="the settings (default prismq.toml)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, unrounded, to FILE")
+    parser.add_argument("--resume", action="store_true", help="go on with rounds kept by an interrupted search")
+    options = parser.parse_args(arguments)
+    for option, place in (("--dir", options.dir), ("--out", options.out), ("--json", options.json)):
+        needed = place if option == "--dir" else place.resolve().parent if place is not None else None
+        if needed is not None and not needed.is_dir():
+            parser.error(f"{option}: no such folder: {needed}")
+    kept = options.out.with_name(f"{options.out.name}.rounds.json")
+    with scratch_folder(options.dir) as folder:
+        if options.resume:
+            try:
+                record = Record.read(kept, options.durability, options.minutes)
+            except RecordError as error:
+                parser.error(str(error))
+        else:
+            with Scenario(durability=options.durability).open(folder / "facts.db") as queue:
+                facts = machine_facts(folder, queue, options.durability)
+            record = Record(facts, windows_facts(folder), options.durability, options.minutes)
+        try:
+            with live_line("tune", options.minutes * 60) as show:
+                found = Search(record, folder, kept, show).run()
+        except KeyboardInterrupt:
+            if record.entries:
+                again = " ".join(("python -m bench tune --resume", *(one for one in arguments if one != "--resume")))
+                print(f"bench: {len(record.entries)} measurements kept in {kept}; go on with {again}", file=sys.stderr)
+            raise
+    result = outcome.Outcome(record, found)
+    result.write(options.out)
+    print(outcome.render(result))
+    print(f"\nwritten: {options.out}")
+    _save(options.json, result.as_json())
+    kept.unlink(missing_ok=True)
+    return PASSED
 
 
 def _report(arguments: Sequence[str]) -> int:

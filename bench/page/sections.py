@@ -443,28 +443,29 @@ def pairs(source: Source, result: Result) -> Section:
 
 
 def tune(source: Source, result: Result) -> Section:
-    shown = {
-        f"{one['setting']} = {one['value']}": (one["ratio"], one["low"], one["high"])
-        for one in result["candidates"]
-        if one["rounds"] > 1
-    }
-    rows = [
-        [
-            one["setting"],
-            str(one["value"]),
-            f"{one['rounds']}",
-            f"{one['ratio']:.3f}",
-            f"{one['low']:.3f}",
-            f"{one['high']:.3f}",
-        ]
-        for one in result["candidates"]
-    ]
-    draw = partial(plots.ratios, shown, "throughput, candidate : defaults (more is better; line: 95 % interval)")
+    def interval(gain: Result) -> tuple[float, float, float]:
+        return gain["middle"], gain["low"], gain["high"]
+
+    shown = {one["label"]: interval(one["gains"]["operations"]) for one in result["candidates"] if one["pairs"] > 2}
+    rows = [[one["label"], f"{one['pairs']}", *_gains(one["gains"])] for one in result["candidates"]]
+    if result["confirmed"]:
+        rows.append(["all that was kept, fresh rounds", f"{result['confirmed']['operations']['pairs']}"])
+        rows[-1] += _gains(result["confirmed"])
+    draw = partial(plots.ratios, shown, "operations/s, changed : defaults (right of 1 is better; line: 95 % interval)")
     plot = Plot("tune", "What other settings are worth here", caption(result, result["summary"]), draw)
-    header = ("setting", "value", "rounds", "ratio", "low", "high")
+    header = ("change", "pairs", "operations/s", "p99 of a call", "tasks/s in batches")
     text = " ".join(result["findings"])
-    tables = [Table("Candidates", header, rows)]
+    tables = [Table("Times better than the defaults (95 % interval)", header, rows)]
     return Section("tune", source.title, text, source.command, [plot] if shown else [], tables, result["verdicts"])
+
+
+def _gains(found: Mapping[str, Result]) -> list[str]:
+    return [
+        f"{gain['middle']:.2f} ({gain['low']:.2f} to {gain['high']:.2f})"
+        if gain["pairs"] > 1
+        else f"{gain['middle']:.2f}"
+        for gain in found.values()
+    ]
 
 
 def verdicts_only(name: str, text: str, source: Source, result: Result) -> Section:
