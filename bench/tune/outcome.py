@@ -25,9 +25,9 @@ ENOUGH = 0.9
 TOML_WIDTH = 98
 CONFIRMED = "all that was kept"
 PROMISES = {
-    "normal": "durability normal: a crash of your processes loses nothing; a power cut or a crash of the system may"
+    "normal": "Durability normal: a crash of your processes loses nothing; a power cut or a crash of the system may"
     " take back the last moments' commits.",
-    "full": "durability full: nothing acknowledged is lost in a power cut, if the disk tells the truth.",
+    "full": "Durability full: nothing acknowledged is lost in a power cut, if the disk tells the truth.",
 }
 
 
@@ -87,13 +87,12 @@ class Outcome:
     def _durability(self) -> str:
         kept, other = self.record.durability, OTHER[self.record.durability]
         pairs = self.record.pairs(f"durability {other}", OTHER_DURABILITY)
+        promise = f"{PROMISES[kept]} It was asked for and is not changed."
         if not pairs:
-            return ""
+            return promise
         found = gains(pairs)
-        compared = (
-            f"{found['operations'].middle:.2f} times the operations/s, p99 {1 / found['p99_ms'].middle:.2f} times"
-        )
-        return f"{PROMISES[kept].capitalize()} It was asked for and is not changed. With {other} instead: {compared}."
+        rate, p99 = found["operations"].middle, 1 / found["p99_ms"].middle
+        return f"{promise} With {other} instead: {rate:.2f} times the operations/s, a p99 {p99:.2f} times as long."
 
     def _batches(self) -> str:
         rates = self.batch_rates()

@@ -8,6 +8,7 @@ import threading
 import time
 from array import array
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
@@ -23,7 +24,7 @@ from bench.troupe import _interrupts_held, _leave_with_parent
 from prismq import QueueBusyError, Settings, TaskQueue
 
 PRODUCERS, WORKERS = 2, 2
-WARM_CALLS = 20
+WARM_CALLS, WARM_SECONDS = 20, 5.0
 BATCH_TASKS = 500
 BATCH_SHARE = 0.35
 """Of a trial's seconds, afterwards, for one process with batches."""
@@ -128,19 +129,21 @@ def play(pipe: Pipe) -> None:
     """Process target: do what is told until the pipe ends; its parent is the one to interrupt, and ends it too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    with suppress(EOFError, ConnectionError):  # nobody is there to tell anything any more
+        _follow(pipe)
+
+
+def _follow(pipe: Pipe) -> None:
     payload = Scenario().payload()
-    pipe.send("here")
     queue: TaskQueue | None = None
     produces = True
+    pipe.send("here")
     while True:
-        try:
-            what, *told = pipe.recv()
-        except EOFError:
-            break
+        what, *told = pipe.recv()
         if what == "open":
             path, settings, produces = told
             queue = _opened(path, settings)
-            _load(queue, payload, produces, WARM_CALLS, perf_counter() + 5)
+            _load(queue, payload, produces, WARM_CALLS, perf_counter() + WARM_SECONDS)
             pipe.send("ready")
         elif queue is not None and what == "load":
             start, stop = told

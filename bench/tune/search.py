@@ -52,10 +52,10 @@ class Search:
         self._budget = record.minutes * 60
         self._seconds = min(max(self._budget / TRIALS, LEAST_TRIAL_SECONDS), MOST_TRIAL_SECONDS)
 
-    def run(self, candidates: Sequence[Candidate] = CANDIDATES) -> Found:
+    def run(self) -> Found:
         """Take all rounds that were not taken yet; CrewError when a process fails."""
         with Players() as players:
-            left = list(candidates)
+            left = list(CANDIDATES)
             for rung in RUNGS:
                 self._stage(players, rung, left)
                 left = self._better_half(left, RUNGS[: RUNGS.index(rung) + 1])
@@ -68,7 +68,7 @@ class Search:
                     chosen = kept
             self._compare_durability(players, chosen)
             self._compare_batches(players, chosen)
-        return Found(list(candidates), kept, chosen)
+        return Found(list(CANDIDATES), kept, chosen)
 
     def _better_half(self, candidates: Sequence[Candidate], stages: Sequence[str]) -> list[Candidate]:
         def rank(candidate: Candidate) -> float:
