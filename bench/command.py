@@ -20,6 +20,7 @@ from bench import (
     harness,
     idle,
     pairs,
+    readme,
     report,
     scale,
     soak,
@@ -73,6 +74,7 @@ for this machine:
 
 what was measured:
   python -m bench report   all results as one page of figures and tables
+  python -m bench readme   the README's tables of numbers
 
 examples:
   python -m bench
@@ -95,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "guard": _guard,
         "idle": _idle,
         "pairs": _pairs,
+        "readme": _readme,
         "report": _report,
         "scale": _scale,
         "takeover": _takeover,
@@ -478,6 +481,30 @@ def _tune(arguments: Sequence[str]) -> int:
     _save(options.json, result.as_json())
     kept.unlink(missing_ok=True)
     return PASSED
+
+
+def _readme(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench readme",
+        description="Writes the README's tables of numbers anew from the committed results: what stands between"
+        " <!-- numbers NAME --> and <!-- end of numbers -->.",
+        epilog="exit status: 0 as the results have it, 1 it is not, or has a table that no results make",
+    )
+    parser.add_argument("--check", action="store_true", help="change nothing, only say what would be changed")
+    parser.add_argument("--readme", type=Path, default=RESULTS.parents[1] / "README.md", metavar="FILE")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="(default bench/results)")
+    options = parser.parse_args(arguments)
+    try:
+        text = options.readme.read_text(encoding="utf-8")
+        different = readme.stale(text, options.results)
+        if different and not options.check:
+            options.readme.write_text(readme.renewed(text, options.results), encoding="utf-8", newline="\n")
+    except (readme.ReadmeError, OSError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return FAILED
+    for name in different:
+        print(f"{'other than the results' if options.check else 'written anew'}: {name}")
+    return FAILED if different and options.check else PASSED
 
 
 def _report(arguments: Sequence[str]) -> int:
