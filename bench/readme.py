@@ -250,6 +250,6 @@ def _two(found: Mapping[str, float]) -> str:
 
 def _phase(content: Result) -> Phase:
     """As it was before it became JSON."""
-    fields = {name: content[name] for name in Phase.__slots__ if name in content}
+    fields = {name: content[name] for name in Phase.__slots__ if name in content and name != "curves"}
     latency = {name: Latency(**found) for name, found in content["latency"].items()}
     return Phase(**fields | {"latency": latency, "account": Account(**content["account"])})
