@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -301,3 +302,8 @@ def test_an_object_can_be_changed_into_another(path: Path) -> None:
     assert replace(Settings(), durability="full").pragmas["synchronous"] == "FULL"
     with pytest.raises(InvalidSettingsError, match="busy_timeout is -1"):
         replace(Settings(), busy_timeout=-1)
+
+
+def test_every_setting_is_described() -> None:
+    described = (Path(__file__).parents[1] / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", described, flags=re.MULTILINE) == list(Settings().as_dict())

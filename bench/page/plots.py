@@ -5,6 +5,7 @@ Lines are told apart by their markers and by a label at their end, not by colour
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ Lines = Mapping[str, Sequence[tuple[float, float]]]
 """Points of each line, by its label."""
 LABEL_POINTS = 11.0
 """A line of text."""
+LABEL_CHARACTERS = 26
 NINES = ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"), (0.9999, "p99.99"))
 
 
@@ -91,15 +93,18 @@ def log_over_time(
     figure, (above, below) = blank(2, 4.2, sharex=True, gridspec_kw={"height_ratios": (3, 2)})
     for axis in (above, below):
         axis.axvspan(*held, color=theme.band, lw=0)
-    above.text(sum(held) / 2, 0.04, "a reader holds\nits snapshot", transform=above.get_xaxis_transform(), ha="center")
+    above.text(
+        held[1] + 0.02 * seconds[-1], 0.5, "band: a reader\nholds its snapshot", transform=above.get_xaxis_transform()
+    )
     above.plot(seconds, wal_mb, color=theme.first, lw=1.4)
     above.axhline(limit_mb, color=theme.second, ls="--", lw=1.2)
     above.text(seconds[-1], limit_mb, f"limit {limit_mb:,.0f} MB", ha="right", va="bottom", color=theme.second)
     above.set_ylim(0, limit_mb * 1.12)
+    above.yaxis.set_major_formatter(_thousands())
     above.set_ylabel("size of the WAL, MB")
     for (label, line), color, style in zip(rates.items(), theme.series(), STYLES, strict=False):
         below.plot([x for x, _ in line], [y for _, y in line], color=color, ls=style, label=label)
-    below.set_ylim(0)
+    below.set_ylim(0, 1.4 * max(y for line in rates.values() for _, y in line))  # room for the legend
     below.yaxis.set_major_formatter(_thousands())
     below.set_ylabel("tasks/s")
     below.legend(loc="upper right", ncols=2)
@@ -139,10 +144,10 @@ def bars(
         axis.barh(place, shown - least, left=least, height=0.66, color=theme.first if own else theme.third)
         said = "none" if value is None else format(value, form)
         axis.annotate(said, (shown, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
-    axis.set_yticks(range(len(names)), names)
-    for label in axis.get_yticklabels():
+    axis.set_yticks(range(len(names)), [textwrap.fill(name, LABEL_CHARACTERS) for name in names])
+    for label, name in zip(axis.get_yticklabels(), names, strict=True):
         label.set_color(theme.ink)
-        label.set_fontweight("bold" if label.get_text() in marked else "normal")
+        label.set_fontweight("bold" if name in marked else "normal")
     axis.invert_yaxis()
     axis.grid(False)
     if log:

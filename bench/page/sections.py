@@ -274,7 +274,7 @@ def soak(source: Source, result: Result) -> Section:
         for call, found in one["latency"].items()
         if found["count"]
     ]
-    header = ("snapshot", "call", "calls/s", "p50 ms", "p99 ms", "max ms", "largest WAL, MB")
+    header = ("snapshot", "call", "calls/s", "p50 ms", "p99 ms", "max ms", "WAL, MB")
     return Section(
         "soak",
         source.title,
@@ -282,7 +282,7 @@ def soak(source: Source, result: Result) -> Section:
         " it stays below its limit.",
         source.command,
         [Plot("soak", "The WAL over time", caption(result, what), draw)],
-        [Table("Before, while and after it is held", header, rows)],
+        [Table("Before, while and after it is held; the largest WAL", header, rows)],
         result["verdicts"],
     )
 
@@ -335,14 +335,14 @@ def takeover(source: Source, result: Result) -> Section:
     taken = result["milliseconds"]
     times = len(next(iter(taken.values())))
     rows = [[event, f"{median(each):,.1f}", f"{max(each):,.1f}"] for event, each in taken.items()]
-    draw = partial(plots.strips, taken, 50.0, "until the others go on, ms (negative: sooner than the task was due)")
+    draw = partial(plots.strips, taken, 50.0, "until the others go on, ms")
     title = "How soon the others go on after an accident"
     return Section(
         "takeover",
         source.title,
         "A process is killed in the worst moment, or the file of hints beside the database is deleted.",
         source.command,
-        [Plot("takeover", title, caption(result, f"{times} times each."), draw)],
+        [Plot("takeover", title, caption(result, f"{times} times each; below 0: before the task was due."), draw)],
         [Table("Milliseconds", ("what happens", "p50", "max"), rows)],
         result["verdicts"],
     )
@@ -352,20 +352,20 @@ def bare(source: Source, result: Result) -> Section:
     rows = [
         [
             one["operation"],
-            one["against"],
             f"{one['ours_p50']:,.2f}",
             f"{one['theirs_p50']:,.2f}",
             f"{one['ratio']:.2f}",
+            one["against"],
         ]
         for one in result["microseconds"]
     ]
     against = next(iter(dict.fromkeys(one["against"] for one in result["microseconds"])))
     shown = {one["operation"]: one["ratio"] for one in result["microseconds"] if one["against"] == against}
-    draw = partial(plots.bars, shown, f"prismq : {against}, p50", ".2f", list(shown))
-    what = f"{result['operations']:,} calls a round, {len(result['microseconds'][0]['ours'])} interleaved rounds."
+    draw = partial(plots.bars, shown, "p50, times as long", ".2f", list(shown))
+    what = f"Against {against}; {result['operations']:,} calls a round, {len(result['microseconds'][0]['ours'])} interleaved rounds."
     text = "The whole queue against the least that a C program can do with the same SQLite."
     plot = Plot("bare", "How close to bare SQLite", caption(result, what), draw)
-    header = ("call", "against", "prismq µs", "other µs", "ratio")
+    header = ("call", "prismq µs", "other µs", "ratio", "the other")
     return Section("bare", source.title, text, source.command, [plot], [Table("p50 of a call", header, rows)])
 
 

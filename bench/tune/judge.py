@@ -9,10 +9,12 @@ import numpy as np
 
 RESAMPLES = 4_000
 CONFIDENCE = 95.0
+INTERVAL_ERRORS = 3.92
+"""Standard errors from one end of such an interval to the other."""
 LEAST_PAIRS = 6
 """With fewer no change is kept: by chance alone six would all point one way in 1 of 32 cases."""
 SLACK = 0.97
-"""A target whose ratio is below this counts as worse, however unsure it is."""
+"""A target whose ratio is below this, and by more than a standard error below 1, counts as worse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,9 @@ class Gain:
 
     @property
     def is_worse(self) -> bool:
-        return self.middle < SLACK or (self.pairs >= LEAST_PAIRS and self.high < 1)
+        """Shown to be, or looking so: one needs less evidence against a change than for it."""
+        error = (np.log(self.high) - np.log(self.low)) / INTERVAL_ERRORS if self.pairs else np.inf
+        return bool(self.high < 1 or (self.middle < SLACK and np.log(self.middle) < -error))
 
 
 Pair = tuple[Mapping[str, float], Mapping[str, float]]

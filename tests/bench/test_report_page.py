@@ -80,9 +80,16 @@ def test_every_figure_has_a_title_and_a_caption_with_machine_durability_and_date
 
 
 @pytest.mark.parametrize("plot", plots(), ids=lambda plot: plot.name)
-def test_every_figure_has_labelled_axes(plot: Plot) -> None:
+def test_every_figure_has_labelled_axes_and_nothing_cut_off(plot: Plot) -> None:
     figure = theme.drawn(plot.draw, theme.LIGHT)
+    figure.draw_without_rendering()
     assert figure.axes
+    for axes in figure.axes:
+        for text in [axes.xaxis.label, axes.yaxis.label, axes.title, *axes.texts, *axes.get_yticklabels()]:
+            place = text.get_window_extent()
+            if text.get_text() and text.get_visible():
+                assert place.x0 >= -1, text.get_text()
+                assert place.x1 <= figure.bbox.x1 + 1, text.get_text()
     assert figure.axes[-1].get_xlabel()
     for axes in figure.axes:
         assert axes.get_ylabel() or axes.get_yticklabels()[0].get_text()

@@ -82,7 +82,7 @@ def test_less_is_better_for_latency() -> None:
         (pair(), False),
         (pair(operations=1.2, p99=1.1), False),
         (pair(operations=1.2, batch=0.9), False),
-        (pair(operations=1.2, batch=0.98), False),
+        (pair(operations=1.2, batch=0.98), False),  # surely
     ],
 )
 def test_a_change_must_be_better_somewhere_and_worse_nowhere(one: Pair, worth: bool) -> None:
@@ -92,6 +92,12 @@ def test_a_change_must_be_better_somewhere_and_worse_nowhere(one: Pair, worth: b
 def test_noise_alone_is_not_kept() -> None:
     noisy = [pair(operations=times) for times in (1.5, 0.8, 1.4, 0.7, 1.6, 0.9, 1.2, 0.8)]
     assert not is_worth_it(gains(noisy))
+
+
+def test_a_target_is_worse_by_more_than_its_noise() -> None:
+    assert not Gain.of([0.6, 1.3, 0.9, 1.2, 0.7, 1.2]).is_worse  # 0.94, by half a standard error
+    assert Gain.of([0.85, 0.95, 0.9, 1.02, 0.9, 0.95]).is_worse
+    assert Gain.of([0.99] * LEAST_PAIRS).is_worse
 
 
 def test_candidates_are_settings_that_are_allowed_and_leave_the_durability_alone() -> None:
