@@ -362,7 +362,8 @@ def bare(source: Source, result: Result) -> Section:
     against = next(iter(dict.fromkeys(one["against"] for one in result["microseconds"])))
     shown = {one["operation"]: one["ratio"] for one in result["microseconds"] if one["against"] == against}
     draw = partial(plots.bars, shown, "p50, times as long", ".2f", list(shown))
-    what = f"Against {against}; {result['operations']:,} calls a round, {len(result['microseconds'][0]['ours'])} interleaved rounds."
+    rounds = len(result["microseconds"][0]["ours"])
+    what = f"Against {against}; {result['operations']:,} calls a round, {rounds} interleaved rounds."
     text = "The whole queue against the least that a C program can do with the same SQLite."
     plot = Plot("bare", "How close to bare SQLite", caption(result, what), draw)
     header = ("call", "prismq µs", "other µs", "ratio", "the other")
