@@ -72,8 +72,8 @@ class Outcome:
         said = []
         if self.found.chosen:
             names = ", ".join(candidate.label for candidate in self.found.chosen)
-            better = " and ".join(f"{target.title} {_times(self.confirmed[target.key])}" for target in TARGETS)
-            said.append(f"Better here than the defaults: {names}. Confirmed in fresh rounds: {better}.")
+            better = ", ".join(f"{target.title} {_times(self.confirmed[target.key])}" for target in TARGETS)
+            said.append(f"Better here than the defaults: {names}. In fresh rounds times better: {better}.")
         elif self.found.kept:
             names = ", ".join(candidate.label for candidate in self.found.kept)
             said.append(f"The defaults are best here: {names} looked better at first, fresh rounds did not confirm it.")
