@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,9 @@ from bench import (
     harness,
     idle,
     pairs,
+    readme,
     report,
+    scale,
     soak,
     steady,
     takeover,
@@ -29,10 +32,19 @@ from bench.compiler import CompilerError
 from bench.crew import CrewError
 from bench.flat_operations import TYPES
 from bench.guarded import BATCH
+from bench.machine import machine_facts
+from bench.page.page import build
+from bench.page.theme import MissingExtraError
+from bench.progress import live_line
 from bench.scenario import SMALLEST_PAYLOAD, Durability, Scenario
 from bench.scratch import scratch_folder
+from bench.tune import outcome
+from bench.tune.record import Record, RecordError
+from bench.tune.search import Search
+from bench.tune.windows import windows_facts
 
 PASSED, FAILED, INTERRUPTED = 0, 1, 130
+RESULTS = Path(__file__).parent / "results"
 KILL_LEASE_SECONDS = 2.0
 DURABILITIES: Mapping[str, tuple[Durability, ...]] = {
     "normal": ("normal",),
@@ -51,10 +63,18 @@ other benchmarks:
   python -m bench contend  whether many processes at once are served in turn
   python -m bench group    what committing together is worth
   python -m bench pairs    producers and workers, against a queue on the standard library's sqlite3
+  python -m bench scale    throughput and tails with 1 to 16 processes
   python -m bench steady   the longest calls of a queue that keeps up
   python -m bench wake     how soon an idle worker of another process has a task
   python -m bench idle     what an idle worker costs
   python -m bench soak     how far the WAL grows under a reader that stays
+
+for this machine:
+  python -m bench tune     searches better settings and writes them to a file
+
+what was measured:
+  python -m bench report   all results as one page of figures and tables
+  python -m bench readme   the README's tables of numbers
 
 examples:
   python -m bench
@@ -77,7 +97,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "guard": _guard,
         "idle": _idle,
         "pairs": _pairs,
+        "readme": _readme,
+        "report": _report,
+        "scale": _scale,
         "takeover": _takeover,
+        "tune": _tune,
         "soak": _soak,
         "steady": _steady,
         "wake": _wake,
@@ -85,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = commands.get(given[0] if given else "")
     try:
         return command(given[1:]) if command else _run(given)
-    except (CrewError, CompilerError, costs.CostError) as error:
+    except (CrewError, CompilerError, costs.CostError, MissingExtraError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
@@ -254,6 +278,29 @@ def _group(arguments: Sequence[str]) -> int:
     return PASSED if result.passed else FAILED
 
 
+def _scale(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "python -m bench scale",
+        "More and more processes that enqueue into one file without a pause: committing together, against the queue's"
+        " gate alone and SQLite's own waiting, in interleaved rounds on fresh files.",
+        "example:\n  python -m bench scale --processes 1 4 --rounds 1 --seconds 1 --json scale.json\n\n" + EXIT_STATUS,
+    )
+    parser.add_argument(
+        "--processes", type=_whole, nargs="+", default=list(scale.PROCESSES), metavar="P", help="(default 1 2 4 8 16)"
+    )
+    parser.add_argument("--rounds", type=_whole, default=3, metavar="N", help="(default 3)")
+    parser.add_argument("--seconds", type=_positive, default=2.0, metavar="N", help="of a side's turn (default 2)")
+    _add_durabilities(parser)
+    options = parser.parse_args(arguments)
+    _check_places(parser, options)
+    with scratch_folder(options.path) as folder:
+        durabilities = DURABILITIES[options.durability]
+        result = scale.measure(folder, options.processes, options.rounds, options.seconds, durabilities)
+    print(scale.render(result))
+    _save(options.json, result.as_json())
+    return PASSED if result.passed else FAILED
+
+
 def _pairs(arguments: Sequence[str]) -> int:
     parser = _parser(
         "python -m bench pairs",
@@ -382,6 +429,110 @@ def _soak(arguments: Sequence[str]) -> int:
     print(soak.render(result))
     _save(options.json, result.as_json())
     return PASSED if result.passed else FAILED
+
+
+def _tune(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench tune",
+        description="Searches settings that are better on this machine than the defaults, and writes them to a file."
+        " Candidates run beside the defaults in interleaved rounds; the better half goes on, what is left is confirmed"
+        " in fresh rounds. The durability is the one asked for: what the other one costs or gains is only said. Ctrl-C"
+        " keeps what was measured; --resume goes on with it.",
+        epilog="examples:\n  python -m bench tune --minutes 20 --dir D:\\queues\n  python -m bench tune --resume\n\n"
+        "exit status: 0 written, 1 a process failed, 2 wrong usage, 130 interrupted",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--minutes", type=_positive, default=10.0, metavar="M", help="about as long (default 10)")
+    parser.add_argument("--durability", choices=("normal", "full"), default="normal", help="(default normal)")
+    parser.add_argument("--dir", type=Path, metavar="DIR", help="a folder on the disk that the queue will be on")
+    parser.add_argument(
+        "--out", type=Path, default=Path("prismq.toml"), metavar="FILE", help="the settings (default prismq.toml)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything, unrounded, to FILE")
+    parser.add_argument("--resume", action="store_true", help="go on with rounds kept by an interrupted search")
+    options = parser.parse_args(arguments)
+    for option, place in (("--dir", options.dir), ("--out", options.out), ("--json", options.json)):
+        needed = place if option == "--dir" else place.resolve().parent if place is not None else None
+        if needed is not None and not needed.is_dir():
+            parser.error(f"{option}: no such folder: {needed}")
+    kept = options.out.with_name(f"{options.out.name}.rounds.json")
+    with scratch_folder(options.dir) as folder:
+        if options.resume:
+            try:
+                record = Record.read(kept, options.durability, options.minutes)
+            except RecordError as error:
+                parser.error(str(error))
+        else:
+            with Scenario(durability=options.durability).open(folder / "facts.db") as queue:
+                facts = machine_facts(folder, queue, options.durability)
+            record = Record(facts, windows_facts(folder), options.durability, options.minutes)
+        try:
+            with live_line("tune", options.minutes * 60) as show:
+                found = Search(record, folder, kept, show).run()
+        except KeyboardInterrupt:
+            if record.entries:
+                again = " ".join(("python -m bench tune --resume", *(one for one in arguments if one != "--resume")))
+                print(f"bench: {len(record.entries)} measurements kept in {kept}; go on with {again}", file=sys.stderr)
+            raise
+    result = outcome.Outcome(record, found)
+    result.write(options.out)
+    print(outcome.render(result))
+    print(f"\nwritten: {options.out}")
+    _save(options.json, result.as_json())
+    kept.unlink(missing_ok=True)
+    return PASSED
+
+
+def _readme(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench readme",
+        description="Writes the README's tables of numbers anew from the committed results: what stands between"
+        " <!-- numbers NAME --> and <!-- end of numbers -->.",
+        epilog="exit status: 0 as the results have it, 1 it is not, or has a table that no results make",
+    )
+    parser.add_argument("--check", action="store_true", help="change nothing, only say what would be changed")
+    parser.add_argument("--readme", type=Path, default=RESULTS.parents[1] / "README.md", metavar="FILE")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="(default bench/results)")
+    options = parser.parse_args(arguments)
+    try:
+        text = options.readme.read_text(encoding="utf-8")
+        different = readme.stale(text, options.results)
+        if different and not options.check:
+            options.readme.write_text(readme.renewed(text, options.results), encoding="utf-8", newline="\n")
+    except (readme.ReadmeError, OSError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return FAILED
+    for name in different:
+        print(f"{'other than the results' if options.check else 'written anew'}: {name}")
+    return FAILED if different and options.check else PASSED
+
+
+def _report(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench report",
+        description="All results as figures and tables: one HTML file that needs no network, and the figures as PNGs"
+        " for light and dark pages. What is missing is named with the command that makes it. Needs matplotlib.",
+        epilog="example:\n  python -m bench report --out report.html --results bench/results\n\n"
+        "exit status: 0 written, 1 no results or no matplotlib, 2 wrong usage",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="(default report.html)")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, metavar="DIR", help="JSON of the benchmarks (default bench/results)"
+    )
+    parser.add_argument("--images", type=Path, metavar="DIR", help="of the PNGs (default beside FILE, FILE-images)")
+    parser.add_argument("--no-images", action="store_true", help="the page alone")
+    options = parser.parse_args(arguments)
+    if not options.results.is_dir():
+        parser.error(f"--results: no such folder: {options.results}")
+    if not options.out.resolve().parent.is_dir():
+        parser.error(f"--out: no such folder: {options.out.resolve().parent}")
+    images = options.images or options.out.with_name(f"{options.out.stem}-images")
+    missing = build(options.results, options.out, None if options.no_images else images)
+    for one in missing:
+        print(f"missing: {one.title}, {one.reason}: {one.file}\n  {one.command}", file=sys.stderr)
+    print(f"written: {options.out}" + ("" if options.no_images else f", {images}{os.sep}*.png"))
+    return PASSED
 
 
 def _guard(arguments: Sequence[str]) -> int:

@@ -93,10 +93,10 @@ def measure(
         facts = machine_facts(folder, queue, " and ".join(durabilities))
     contests, few, callers = [], [], []
     for durability in durabilities:
-        contests.append(_contest(folder, list(SIDES), durability, processes, rounds, seconds))
+        contests.append(contest_of(folder, list(SIDES), durability, processes, rounds, seconds))
         callers.append(Lone.of(durability, rounds * seconds, folder))
         few += [
-            _contest(
+            contest_of(
                 folder, [TOGETHER, GATE], durability, number, min(rounds, SHORT_ROUNDS), min(seconds, SHORT_SECONDS)
             )
             for number in sorted({*(number for number in FEW if number < processes), processes})
@@ -142,9 +142,10 @@ def render(report: GroupReport) -> str:
     )
 
 
-def _contest(
+def contest_of(
     folder: Path, sides: Sequence[str], durability: Durability, processes: int, rounds: int, seconds: float
 ) -> Contest:
+    """Interleaved turns of `seconds` for each of these sides; CrewError when a process fails."""
     turns: dict[str, list[Turn]] = {side: [] for side in sides}
     astray = 0
     for number in range(rounds):

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from bench.journal import Operation, Outcome, Records
 
 PERCENTILES = (50.0, 95.0, 99.0, 99.9)
+CURVE_SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999, 0.99999)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,27 @@ class Latency:
         return cls(len(seconds), len(seconds) / window, p50, p95, p99, p99_9, float(seconds.max()) * 1000)
 
 
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Milliseconds that these shares of the calls took no longer than, for plots; the longest is in Latency."""
+
+    shares: list[float]
+    ms: list[float]
+
+    @classmethod
+    def of(cls, seconds: npt.NDArray[Any]) -> Self:
+        """As far as there are calls to tell: the last share leaves out at least one of them."""
+        shares = [share for share in CURVE_SHARES if share <= 1 - 1 / max(1, len(seconds))]
+        return cls(shares, [float(value) * 1000 for value in np.quantile(seconds, shares)] if shares else [])
+
+
 def latencies(records: Records, start: float, stop: float) -> dict[str, Latency]:
     """The calls that were due inside the window, by name. Arrivals that never got their turn count at their age."""
-    window = stop - start
+    return {name: Latency.of(seconds, stop - start) for name, seconds in durations(records, start, stop).items()}
+
+
+def durations(records: Records, start: float, stop: float) -> dict[str, npt.NDArray[Any]]:
+    """Seconds of each of these calls, by name."""
     within = records[(records["intended"] >= start) & (records["intended"] < stop)]
     done = within[within["outcome"] == Outcome.DONE]
     enqueues = done[done["operation"] == Operation.ENQUEUE]
@@ -43,12 +62,12 @@ def latencies(records: Records, start: float, stop: float) -> dict[str, Latency]
     completes = done[done["operation"] == Operation.COMPLETE]
     arrivals = np.concatenate([enqueues, within[within["outcome"] == Outcome.MISSED]])
     return {
-        "enqueue": Latency.of(arrivals["ended"] - arrivals["intended"], window),
-        "claim": Latency.of(claims["ended"] - claims["intended"], window),
-        "complete": Latency.of(completes["ended"] - completes["intended"], window),
-        "enqueue call": Latency.of(enqueues["ended"] - enqueues["started"], window),
-        "producer woken late": Latency.of(wakings(enqueues), window),
-        "arrival to claim": Latency.of(waits(enqueues, claims), window),
+        "enqueue": arrivals["ended"] - arrivals["intended"],
+        "claim": claims["ended"] - claims["intended"],
+        "complete": completes["ended"] - completes["intended"],
+        "enqueue call": enqueues["ended"] - enqueues["started"],
+        "producer woken late": wakings(enqueues),
+        "arrival to claim": waits(enqueues, claims),
     }
 
 

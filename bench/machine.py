@@ -37,11 +37,11 @@ def machine_facts(folder: Path, queue: TaskQueue, durability: str) -> Facts:
 
 def describe(facts: Facts) -> str:
     """The facts in three lines."""
+    group_commit = f", group commit {facts['group_commit']}" if "group_commit" in facts else ""  # results before it
     return (
         f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB; {facts['os']}; {facts['file_system']}\n"
         f"Python {facts['python']}, SQLite {facts['sqlite']} (APSW {facts['apsw']}), prismq {facts['prismq']},"
-        f" driver {facts['driver']}, durability {facts['durability']},"
-        f" group commit {facts['group_commit']}\n"
+        f" driver {facts['driver']}, durability {facts['durability']}{group_commit}\n"
         f"{facts['date']}"
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from bench.accounting import Account, Row
 from bench.actors import claim, complete, enqueue, serve
 from bench.crew import Crew
 from bench.journal import Journal, Outcome, Records, read_journals
-from bench.latency import Latency, latencies
+from bench.latency import Curve, Latency, durations, latencies
 from bench.progress import live_line
 from bench.scenario import Scenario
 from prismq import QueueDatabase, TaskQueue
@@ -43,6 +43,7 @@ class Phase:
     out_of_place: int
     wal_bytes: int
     database_bytes: int
+    curves: dict[str, Curve] = field(default_factory=dict)
 
     @property
     def busy_share(self) -> float:
@@ -95,6 +96,7 @@ def run_phase(name: str, scenario: Scenario, folder: Path) -> Phase:
         out_of_place=order.out_of_place(claimed, expected),
         wal_bytes=wal_bytes,
         database_bytes=database.stat().st_size,
+        curves={name: Curve.of(taken) for name, taken in durations(records, start, start + scenario.seconds).items()},
     )
 
 

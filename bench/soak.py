@@ -26,9 +26,9 @@ from bench.table import table
 from bench.targets import Verdict
 from bench.troupe import Part, Troupe
 from bench.verdicts import Judged, verdict_table
-from prismq import settings
+from prismq import Settings
 
-WAL_LIMIT_BYTES: int = getattr(settings, "WAL_LIMIT_BYTES", 2**30)
+WAL_LIMIT_BYTES = Settings().wal_limit_bytes
 SLACK_BYTES = 65_536
 """One largest transaction of this load."""
 SNAPSHOT_AFTER = 1 / 3

@@ -1,7 +1,6 @@
 #include "handle.h"
 
 enum {
-  ID_BLOCK = 1024,      /* ids reserved at a time: a page write less for each enqueue in between */
   INSERT_PARAMETERS = 9 /* of SQL_INSERT, and of each row of SQL_INSERT_BLOCK */
 };
 
@@ -18,7 +17,7 @@ static int reserve_ids(prismq_handle *handle, int64_t id) {
   sqlite3_stmt *statement = prepared(handle, SQL_RESERVE_IDS);
   if (statement == NULL) return handle->result.code;
   if (bound(handle, bind_number(statement, 1, id)) != SQLITE_OK ||
-      bound(handle, bind_number(statement, 2, ID_BLOCK)) != SQLITE_OK || finish(handle, statement) != SQLITE_OK)
+      bound(handle, bind_number(statement, 2, handle->id_block)) != SQLITE_OK || finish(handle, statement) != SQLITE_OK)
     return handle->result.code;
   statement = prepared(handle, SQL_RESERVED_IDS);
   if (statement == NULL) return handle->result.code;

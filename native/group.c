@@ -207,7 +207,7 @@ static int serve(prismq_handle *handle) {
   set_result_aside(handle);
   own->recorded = 0;
   own->generation = slots_generation(view);
-  for (uint64_t waiting = slots_waiting(view); waiting != 0 && own->count < GROUP_SLOTS;) {
+  for (uint64_t waiting = slots_waiting(view, handle->syncs); waiting != 0 && own->count < GROUP_SLOTS;) {
     slot_request *taken = &own->taken[own->count];
     slots_take(view, &waiting, taken, &own->request);
     if (taken->slot >= 0) {
@@ -217,7 +217,7 @@ static int serve(prismq_handle *handle) {
       FAILPOINT(executed);
     }
     if (code != SQLITE_OK || platform_steady_clock_us() - began > BATCH_US) break;
-    for (int yields = 0; waiting == 0 && (waiting = slots_waiting(view)) == 0 && yields < YIELDS; yields++)
+    for (int yields = 0; waiting == 0 && (waiting = slots_waiting(view, handle->syncs)) == 0 && yields < YIELDS; yields++)
       let_others_run(handle);
   }
   if (code == SQLITE_OK && own->recorded > 0) code = record(handle);
@@ -245,7 +245,7 @@ static int lead(prismq_handle *handle, const job *work, handover *service) {
     own->buries = 0;
     own->join_at_us = 0;
   }
-  if (code == SQLITE_OK && groups && slots_waiting(side(handle)) != 0) code = serve(handle);
+  if (code == SQLITE_OK && groups && slots_waiting(side(handle), handle->syncs) != 0) code = serve(handle);
   FAILPOINT(commits);
   code = end_scope(handle, OWN, code);
   FAILPOINT(committed);
@@ -304,7 +304,7 @@ static int submit(prismq_handle *handle, const job *work) {
   own->own.ticket++;
   own->own.number = (uint32_t)own->own.ticket & SLOT_NUMBER_MASK;
   FAILPOINT(packed);
-  slots_submit(side(handle), &own->own, request);
+  slots_submit(side(handle), &own->own, request, handle->syncs);
   FAILPOINT(submitted);
   return 1;
 }

@@ -7,8 +7,9 @@
 #include "keeper.h"
 #include "platform.h"
 
-enum {
-  INLINE_CHECKPOINT_PAGES = 32768 /* a WAL this long, and nobody who keeps house: the committer helps */
+enum { /* unless set otherwise, see engine/prismq/settings.py */
+  ID_BLOCK = 1024,
+  INLINE_CHECKPOINT_PAGES = 32768
 };
 
 /* -- results */
@@ -240,7 +241,7 @@ static int wait_for_turn(void *context, int times) {
  * do that on connections of their own. */
 static int after_commit(void *context, sqlite3 *database, const char *name, int pages) {
   prismq_handle *handle = context;
-  if (pages >= INLINE_CHECKPOINT_PAGES && (handle->file == NULL || keeper_is_absent(&handle->file->side))) {
+  if (pages >= handle->inline_checkpoint_pages && (handle->file == NULL || keeper_is_absent(&handle->file->side))) {
     /* The commit stands whatever comes of this: busy means that somebody else is at it, and an I/O error will meet the
      * next commit too. */
     (void)sqlite3_wal_checkpoint_v2(database, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
@@ -279,12 +280,19 @@ prismq_handle *prismq_open(void *database, const char *const *sql, int count, in
     return NULL;
   }
   handle->busy_timeout_ms = busy_timeout_ms;
+  prismq_set(handle, 0, ID_BLOCK, INLINE_CHECKPOINT_PAGES);
   sqlite3_wal_hook(database, after_commit, handle);
   if (sqlite3_busy_handler(database, wait_for_turn, handle) != SQLITE_OK) {
     prismq_close(handle);
     return NULL;
   }
   return handle;
+}
+
+void prismq_set(prismq_handle *handle, int syncs, int64_t id_block, int64_t inline_checkpoint_pages) {
+  handle->syncs = syncs;
+  handle->id_block = id_block;
+  handle->inline_checkpoint_pages = inline_checkpoint_pages;
 }
 
 void prismq_close(prismq_handle *handle) {

@@ -43,6 +43,9 @@ struct prismq_handle {
   sqlite3_stmt *statements[SQL_STATEMENTS];
   char *sql[SQL_STATEMENTS];
   int64_t reserved_id;  /* AUTOINCREMENT's counter is at least here; a hint, see SQL_RESERVE_IDS */
+  int64_t id_block;     /* ids reserved at a time: a page write less for each enqueue in between */
+  int64_t inline_checkpoint_pages; /* a WAL this long, and nobody who keeps house: the committer helps */
+  int syncs;            /* its commits, to the disk */
   int last_claim_empty; /* then look without the write lock first */
   database_file *file;      /* NULL when the connection has another VFS */
   announcement *news;       /* of the transaction; NULL without the file */

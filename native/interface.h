@@ -113,6 +113,9 @@ typedef enum {
  * together with others, see native/group.h. */
 prismq_handle *prismq_open(void *database, const char *const *sql, int count, int64_t busy_timeout_ms,
                            int group_commit);
+/* Other than the defaults: whether the connection syncs its commits (then no other one that doesn't does its operations),
+ * ids reserved at a time, and how many pages of WAL make the committer help. */
+void prismq_set(prismq_handle *handle, int syncs, int64_t id_block, int64_t inline_checkpoint_pages);
 void prismq_close(prismq_handle *handle);
 prismq_group_state prismq_group_of(prismq_handle *handle);
 prismq_result *prismq_results(prismq_handle *handle);

@@ -82,8 +82,9 @@ typedef struct {
 typedef struct {
   volatile uint64_t submitted;  /* a bit for each slot that may have a request for somebody to do */
   volatile uint64_t generation; /* a number of this file, and of no other; 0 for none yet */
+  volatile uint64_t synced;     /* a bit for each slot whose owner syncs its commits: who doesn't leaves its requests */
   volatile uint32_t next;       /* whose request is done first, so that nobody is always last */
-  uint32_t unused[11];
+  uint32_t unused[9];
   volatile uint64_t states[GROUP_SLOTS]; /* side by side, to be seen at a glance */
 } group_words;
 

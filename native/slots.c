@@ -67,7 +67,7 @@ static uint64_t check_of(const slot_words *request, uint64_t ticket) {
   return (sum ^ sum >> 32 ^ request->text_bytes) | 1;
 }
 
-void slots_submit(sidecar *view, const slot_request *own, slot_words *request) {
+void slots_submit(sidecar *view, const slot_request *own, slot_words *request, int syncs) {
   slot_words *to = slots_of(view, own->slot);
   store64(&to->check, check_of(request, own->ticket)); /* of the original: the copy may be wiped at once */
   store32(&to->operation, request->operation);
@@ -78,6 +78,10 @@ void slots_submit(sidecar *view, const slot_request *own, slot_words *request) {
   memcpy(to->text, request->text, request->text_bytes);
   store64(&to->ticket, own->ticket);
   store64(&to->seen_at_us, (uint64_t)platform_steady_clock_us());
+  if (syncs)
+    (void)or64(&view->words->group.synced, bit(own->slot));
+  else if (load64(&view->words->group.synced) & bit(own->slot))
+    (void)and64(&view->words->group.synced, ~bit(own->slot)); /* an earlier owner's */
   store64(state_of(view, own->slot), word(own->number, SLOT_SUBMITTED, 0));
   (void)or64(&view->words->group.submitted, bit(own->slot));
 }
@@ -110,7 +114,11 @@ int slots_be_done(sidecar *view, const slot_request *own) {
   return slots_is(view, own, SLOT_ANSWERED) && swap64(state_of(view, own->slot), found, word(own->number, SLOT_FREE, 0));
 }
 
-uint64_t slots_waiting(sidecar *view) { return view->words != NULL ? load64(&view->words->group.submitted) : 0; }
+uint64_t slots_waiting(sidecar *view, int syncs) {
+  if (view->words == NULL) return 0;
+  uint64_t submitted = load64(&view->words->group.submitted);
+  return syncs || submitted == 0 ? submitted : submitted & ~load64(&view->words->group.synced);
+}
 
 static int first_in_turn(sidecar *view, uint64_t of) {
   uint32_t first = load32(&view->words->group.next) % GROUP_SLOTS;
@@ -187,7 +195,7 @@ void slots_answer(sidecar *view, const slot_request *taken, int code) {
 }
 
 void slots_call(sidecar *view) {
-  for (uint64_t waiting = slots_waiting(view); waiting != 0;) {
+  for (uint64_t waiting = slots_waiting(view, 1); waiting != 0;) {
     int slot = first_in_turn(view, waiting);
     slot_words *called = slots_of(view, slot);
     (void)add32(&called->calls, 1);

@@ -38,8 +38,8 @@ int slots_join(sidecar *view);
 
 slot_words *slots_of(sidecar *view, int slot);
 
-/* Puts the request there. */
-void slots_submit(sidecar *view, const slot_request *own, slot_words *request);
+/* Puts the request there; `syncs` if it may only be done in a transaction that is synced to the disk. */
+void slots_submit(sidecar *view, const slot_request *own, slot_words *request, int syncs);
 
 /* Sleeps until called; `seen` is the slot's `calls` before its owner last looked. */
 void slots_sleep(sidecar *view, const slot_request *own, uint32_t seen, int64_t timeout_us);
@@ -55,8 +55,8 @@ int slots_be_done(sidecar *view, const slot_request *own);
 
 /* -- for one who has the write lock
 
- * Whose requests may wait: a bit for each slot. */
-uint64_t slots_waiting(sidecar *view);
+ * Whose requests may wait for one that syncs its transactions, or doesn't: a bit for each slot. */
+uint64_t slots_waiting(sidecar *view, int syncs);
 
 /* Takes a request of these, the first in turn, and copies it, as what stands in the file may change at any moment. The
  * bit of the slot that it looked at goes; `taken->slot` is -1 if there was no request of somebody who still waits. */

@@ -14,7 +14,7 @@ import pytest
 
 from prismq.connection import Connection
 from prismq.errors import QueueBusyError, QueueDatabaseError, QueueProgrammingError
-from prismq.settings import PRAGMAS
+from prismq.settings import Settings
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def connection(tmp_path: Path) -> Iterator[Connection]:
 
 @pytest.fixture
 def impatient(tmp_path: Path) -> Iterator[Connection]:
-    connection = Connection(tmp_path / "impatient.db", {**PRAGMAS, "busy_timeout": 100}, timeout=0.1)
+    connection = Connection(tmp_path / "impatient.db", Settings(busy_timeout=100))
     connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT)")
     yield connection
     connection.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import threading
 import time
@@ -14,8 +13,7 @@ from typing import Any
 import apsw
 import pytest
 
-from prismq import QueueBusyError, TaskQueue, database, native, settings
-from prismq.connection import Connection
+from prismq import QueueBusyError, TaskQueue, native
 from tests import colleague
 from tests.colleague import Colleague
 
@@ -26,12 +24,23 @@ IS_COMPILED = native.load() is not None
 
 
 @pytest.fixture
-def half_a_second(monkeypatch: pytest.MonkeyPatch) -> float:
+def preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets something for all queues opened from now on."""
+    file = tmp_path / "prismq.toml"
+    monkeypatch.setenv("PRISMQ_SETTINGS", str(file))
+
+    def add(name: str, value: int) -> None:
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(f"{name} = {value}\n")
+
+    return add
+
+
+@pytest.fixture
+def half_a_second(preset: Callable[..., None]) -> float:
     """How long connections opened from now on wait for the lock."""
-    seconds = 0.5
-    monkeypatch.setattr(database, "Connection", functools.partial(Connection, timeout=seconds))
-    monkeypatch.setitem(settings.PRAGMAS, "busy_timeout", round(seconds * 1000))
-    return seconds
+    preset("busy_timeout", 500)
+    return 0.5
 
 
 def statuses(queue: TaskQueue) -> list[str]:
@@ -294,9 +303,9 @@ BATCH = [{"type": "t", "payload": {"body": "x" * 20_000}}] * 10
 
 
 @pytest.fixture
-def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_limit(preset: Callable[..., None]) -> None:
     """The log is as long as it may be soon. Counts for the process that keeps house, which is this one."""
-    monkeypatch.setattr(settings, "WAL_LIMIT_BYTES", LIMIT)
+    preset("wal_limit_bytes", LIMIT)
 
 
 def log_bytes(path: Path) -> int:

@@ -14,12 +14,14 @@ from pathlib import Path
 import apsw
 import pytest
 
-from prismq import QueueBusyError, QueueDatabase, TaskQueue
+from prismq import QueueBusyError, QueueDatabase, Settings, TaskQueue
 from prismq.driver import DriverName
-from prismq.housekeeping import INLINE_CHECKPOINT_PAGES, RESTART_PAGES, Checkpointer
+from prismq.housekeeping import Checkpointer
 
 OPEN = Callable[..., TaskQueue]
 FRAME_BYTES = 4096 + 24
+RESTART_PAGES = Settings().restart_bytes // 4096
+INLINE_CHECKPOINT_PAGES = Settings().inline_checkpoint_bytes // 4096
 
 
 def wal_bytes(path: Path) -> int:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import apsw
 import pytest
 
+from prismq import Settings
 from prismq.connection import Connection
 from prismq.errors import QueueBusyError
 
@@ -37,7 +38,7 @@ def test_opening_gives_up_after_the_timeout(tmp_path, lock):
     other.execute("CREATE TABLE t (a)")
     other.execute(lock).fetchall()
     with pytest.raises(QueueBusyError, match=r"database is locked.*after waiting"):
-        Connection(tmp_path / "q.db", timeout=0.2)
+        Connection(tmp_path / "q.db", Settings(busy_timeout=200))
     other.close()
 
 

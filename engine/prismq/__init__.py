@@ -2,6 +2,7 @@
 
 from prismq.database import QueueDatabase
 from prismq.errors import (
+    InvalidSettingsError,
     InvalidTaskError,
     LeaseLostError,
     QueueBusyError,
@@ -20,7 +21,7 @@ from prismq.models import SchedulingStrategy, Task, TaskLog, Worker
 from prismq.queue import TaskQueue
 from prismq.retry import RetryConfig
 from prismq.schema import SCHEMA_STATEMENTS
-from prismq.settings import PRAGMAS, PRODUCTION_PRAGMAS, get_default_db_path
+from prismq.settings import PRAGMAS, PRODUCTION_PRAGMAS, Settings, get_default_db_path
 
 __version__ = "0.1.0"
 
@@ -28,6 +29,7 @@ __all__ = [
     "PRAGMAS",
     "PRODUCTION_PRAGMAS",
     "SCHEMA_STATEMENTS",
+    "InvalidSettingsError",
     "InvalidTaskError",
     "LeaseLostError",
     "QueueBusyError",
@@ -43,6 +45,7 @@ __all__ = [
     "QueueSchemaError",
     "RetryConfig",
     "SchedulingStrategy",
+    "Settings",
     "Task",
     "TaskLog",
     "TaskQueue",

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import apsw
 
-from prismq import fork, settings
+from prismq import fork
 from prismq.cursor import Cursor, Parameters
 from prismq.errors import QueueDatabaseError, QueueOperationalError, QueueProgrammingError, from_apsw
 from prismq.lock import ConnectionLock
 from prismq.raw_connection import RawConnection, open_raw
 from prismq.row import Row
+from prismq.settings import Settings
 
 if TYPE_CHECKING:
     from prismq.driver import Driver
@@ -25,26 +26,25 @@ if TYPE_CHECKING:
 __all__ = ["Connection", "Cursor", "Row"]
 
 T = TypeVar("T")
+_DEFAULTS: Final = Settings()
 
 
 class Connection:
     """One SQLite connection that threads share, each seeing only its own transaction.
 
     A statement outside a transaction commits by itself. A thread that begins one, with `transaction()` or by hand,
-    keeps the connection until it ends; the others wait up to `timeout` seconds, then get QueueBusyError. Results are
+    keeps the connection until it ends; the others wait up to the busy timeout, then get QueueBusyError. Results are
     read completely before a call returns, so no statement stays open. Raises QueueDatabaseError when it can't open.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
-        pragmas: Mapping[str, str | int] = settings.PRAGMAS,
-        timeout: float = settings.BUSY_TIMEOUT_SECONDS,
-        group_commit: bool = False,
+        settings: Settings = _DEFAULTS,
     ) -> None:
         self.path = Path(os.path.realpath(path))
-        self.group_commit = group_commit  # of the operations of queues on this connection
-        self._lock = ConnectionLock(str(self.path), timeout)
+        self.settings = settings
+        self._lock = ConnectionLock(str(self.path), settings.timeout)
         self.drivers: dict[str, Driver] = {}  # of the queues on this connection; see driver.connect
         self.housekeeper: Housekeeper | None = None  # works beside those
         self._closing: list[Callable[[], None]] = []
@@ -54,7 +54,7 @@ class Connection:
         self._lost: QueueDatabaseError | None = None  # why SQLite rolled the block's transaction back by itself
         with fork.opening:
             fork.require_clean(str(self.path))
-            self._raw: RawConnection | None = open_raw(self.path, pragmas, timeout)
+            self._raw: RawConnection | None = open_raw(self.path, settings.pragmas, settings.timeout)
             fork.watch(self)
 
     @property
@@ -68,6 +68,12 @@ class Connection:
     def timeout(self) -> float:
         """Seconds that an operation waits for its turn, in this process and among processes."""
         return self._lock.timeout
+
+    @property
+    def page_size(self) -> int:
+        """Bytes, as the file has it."""
+        with self._lock:
+            return int(self.apsw.pragma("page_size"))
 
     @property
     def closed(self) -> bool:

@@ -9,10 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from prismq import filesystem, fork, schema, settings
+from prismq import filesystem, fork, schema
 from prismq.connection import Connection
 from prismq.cursor import Cursor, Parameters
 from prismq.errors import QueueOperationalError
+from prismq.settings import Durability, Settings, SettingsLike, get_default_db_path, load_settings
 
 
 class QueueDatabase:
@@ -23,22 +24,22 @@ class QueueDatabase:
 
     Nothing is opened before the first use. `durability` is "normal" (survives a crash of the process) or "full"
     (a power cut loses nothing acknowledged either). With `group_commit`, callers that would wait for the write lock
-    hand their operation to its holder; None is the environment's PRISMQ_GROUP_COMMIT, else on. Raises
-    QueueDatabaseError for a place that can't hold a queue.
+    hand their operation to its holder. `settings` has these two and more: the path of a TOML file, a mapping, or a
+    Settings object. What is said nowhere comes from the environment (PRISMQ_GROUP_COMMIT, and PRISMQ_SETTINGS, the path
+    of such a file), else from the defaults of Settings. Raises InvalidSettingsError, and QueueDatabaseError for a
+    place that can't hold a queue.
     """
 
     def __init__(
         self,
         db_path: str | os.PathLike[str] | None = None,
         *,
-        durability: settings.Durability = "normal",
+        durability: Durability | None = None,
         group_commit: bool | None = None,
+        settings: SettingsLike | None = None,
     ) -> None:
-        if durability not in settings.DURABILITY:
-            raise ValueError(f"durability is {durability!r}; choose one of {', '.join(map(repr, settings.DURABILITY))}")
-        self.db_path = _file_path(settings.get_default_db_path() if db_path is None else db_path)
-        self.durability = durability
-        self.group_commit = settings.group_commit_by_default() if group_commit is None else bool(group_commit)
+        self.settings: Settings = load_settings(settings, durability=durability, group_commit=group_commit)
+        self.db_path = _file_path(get_default_db_path() if db_path is None else db_path)
         self._file = os.path.realpath(self.db_path)
         self._connection: Connection | None = None
         filesystem.require_local(Path(self._file))
@@ -49,6 +50,16 @@ class QueueDatabase:
                 f"the folder of {self.db_path} can't be created ({error}); choose a path that this user may write to"
             ) from error
 
+    @property
+    def durability(self) -> Durability:
+        """ "normal" or "full"."""
+        return self.settings.durability
+
+    @property
+    def group_commit(self) -> bool:
+        """Whether operations of queues on it may be done together with others."""
+        return self.settings.group_commit
+
     def get_connection(self) -> Connection:
         """The shared connection: the same object on every call until `close()`."""
         fork.check()
@@ -57,8 +68,7 @@ class QueueDatabase:
             return connection
         with fork.opening:
             if self._connection is None or self._connection.closed:
-                pragmas = {**settings.PRAGMAS, "synchronous": settings.DURABILITY[self.durability]}
-                self._connection = Connection(self._file, pragmas, group_commit=self.group_commit)
+                self._connection = Connection(self._file, self.settings)
             return self._connection
 
     def initialize_schema(self) -> None:

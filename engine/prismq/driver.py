@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
-from prismq import native, settings
+from prismq import native
 from prismq.errors import UnsupportedEnvironmentError
 from prismq.housekeeping import Housekeeper
 from prismq.models import SchedulingStrategy, Task
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 DriverName = Literal["native", "python"]
 DriverChoice = Literal["auto", "native", "python"]
 DRIVER_VARIABLE: Final = "PRISMQ_DRIVER"
-
-ID_BLOCK: Final = 1024
-"""Ids reserved at a time in AUTOINCREMENT's counter."""
-
 
 STRATEGY_NUMBERS: Final = {
     SchedulingStrategy.PRIORITY: 0,  # prismq_strategy of native/interface.h
@@ -132,11 +128,11 @@ def connect(connection: Connection, choice: DriverChoice = "auto") -> Driver:
     with connection.hold():
         driver = connection.drivers.get(wanted)
         if driver is None:
-            for name, value in settings.QUEUE_PRAGMAS.items():
+            for name, value in connection.settings.queue_pragmas.items():
                 connection.execute(f"PRAGMA {name} = {value}")
             driver = connection.drivers[wanted] = _open(connection, wanted)
             if connection.housekeeper is None:
-                connection.housekeeper = Housekeeper(connection.path)
+                connection.housekeeper = Housekeeper(connection.path, connection.settings)
         return driver
 
 

@@ -55,6 +55,10 @@ class UnsupportedEnvironmentError(QueueDatabaseError):
     """This place can't hold a queue safely: a network file system, or an SQLite without a needed fix."""
 
 
+class InvalidSettingsError(QueueDatabaseError, ValueError):
+    """A settings file, or what was passed for one, has an unknown name or a value that is not allowed."""
+
+
 class InvalidTaskError(QueueDatabaseError, ValueError):
     """A task was refused before anything was written, because of what was passed in."""
 

@@ -7,16 +7,19 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import apsw
 
-from prismq import clock, settings, sql
+from prismq import clock, sql
 from prismq.errors import QueueBusyError, QueueDatabaseError
 from prismq.post import CHANGED, CHECKPOINT, CLOSED, DUE, ELECTED, LOOK, ORPHAN, STOPPED, TURN_SECONDS, Post
+from prismq.settings import Settings
 
 if TYPE_CHECKING:
     from prismq.connection import Connection
@@ -40,19 +43,11 @@ REAP_LOOK_SECONDS: Final = 0.001
 SHORTEST_WAIT_SECONDS: Final = 0.0001
 LONGEST_WAIT_SECONDS: Final = 0.001
 """Between these a waiter looks again whether a lock is free: an eighth of its wait so far."""
-CHECKPOINT_PAGES: Final = 1000
-"""Pages in the WAL, not yet in the database, that are worth a checkpoint while writers are busy."""
-RESTART_PAGES: Final = 2000
-"""A WAL this long is begun anew. Only then are writers held, while the last few pages are copied."""
-LONG_PAGES: Final = 12288
-"""A WAL this long (48 MiB) is begun anew even if much is left to copy meanwhile: writers outrun the copying."""
 SNAPSHOT_SECONDS: Final = 2.0
 """A reader that holds a checkpoint back for longer is waited out."""
 RESTART_PAUSE_SECONDS: Final = 0.02
 LONGEST_RESTART_PAUSE_SECONDS: Final = 0.2
 """Until a restart is tried again: twice as long after each try in vain."""
-INLINE_CHECKPOINT_PAGES: Final = 32768
-"""A WAL this long means that no housekeeper keeps up: the committer helps (128 MiB; also in native/handle.c)."""
 HELD_PAUSE_SECONDS: Final = 0.1
 """How often the rest of each writer is set anew while a reader lets the WAL grow."""
 
@@ -63,10 +58,12 @@ class Housekeeper:
     It belongs to the connection that its queues work on, and lives as long. Of all on one file only one is at work.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, settings: Settings) -> None:
         self._pid = os.getpid()
         self._post = Post(path)
-        self._thread = threading.Thread(target=_keep_house, args=(path, self._post), name="prismq-keeper", daemon=True)
+        self._thread = threading.Thread(
+            target=_keep_house, args=(path, settings, self._post), name="prismq-keeper", daemon=True
+        )
         self._thread.start()
 
     def abandon(self) -> None:
@@ -80,10 +77,10 @@ class Housekeeper:
             self._thread.join()
 
 
-def _keep_house(path: Path, post: Post) -> None:
+def _keep_house(path: Path, settings: Settings, post: Post) -> None:
     from prismq.database import QueueDatabase
 
-    with QueueDatabase(path, group_commit=False) as database, post.taken(database):
+    with QueueDatabase(path, settings=replace(settings, group_commit=False)) as database, post.taken(database):
         house = _House(database, post)
         pause = 0.0
         while not (events := post.wait(pause)) & STOPPED:
@@ -112,7 +109,7 @@ class _House:
         if events & (CHANGED | ELECTED):
             self._changed_at = now
         if events & CHECKPOINT or self._checkpointer.delays:
-            self._checkpointer.checkpoint(CHECKPOINT_PAGES)
+            self._checkpointer.checkpoint(busy=True)
         elif self._changed_at is not None and now - self._changed_at >= IDLE_SECONDS:
             self._checkpointer.checkpoint()
             self._changed_at = None
@@ -147,7 +144,13 @@ class Checkpointer:
     """Copies committed pages into the database, and begins the WAL anew where no reader stands in the way."""
 
     def __init__(self, database: QueueDatabase) -> None:
+        settings, page_size = database.settings, database.get_connection().page_size
         self._database = database
+        self._page_size = page_size
+        self._worth_pages = settings.checkpoint_bytes // page_size
+        self._restart_pages = settings.restart_bytes // page_size
+        self._long_pages = settings.long_wal_bytes // page_size
+        self._limit_bytes = settings.wal_limit_bytes
         self._copied, self._copied_at = -1, 0.0  # how much was copied, and since when
         self._restart_at = 0.0  # monotonic; later after somebody was in the way
         self._restart_pause = RESTART_PAUSE_SECONDS
@@ -159,28 +162,29 @@ class Checkpointer:
         """Whether writers are slowed down at the moment."""
         return self.delay_us > 0
 
-    def checkpoint(self, worth: int = 1) -> None:
-        """Copy what was committed if that is `worth` pages; restart a long WAL."""
+    def checkpoint(self, busy: bool = False) -> None:
+        """Copy what was committed, if it is worth it while writers are busy; restart a long WAL."""
         pages, copied = self._run("NOOP")[1:]  # in SQLite before 3.51: PASSIVE
         now = time.monotonic()
         if copied != self._copied:
             self._copied, self._copied_at = copied, now
         # What stays behind for long belongs to a reader that holds a snapshot: until it ends, nothing is begun anew.
         read_on = copied < pages and now - self._copied_at > SNAPSHOT_SECONDS
-        restart = pages > RESTART_PAGES and now >= self._restart_at
+        restart = pages > self._restart_pages and now >= self._restart_at
         left = pages - copied
-        if (restart or left >= worth) and (read_on or pages < LONG_PAGES or left > LONG_PAGES):
+        worth = left >= (self._worth_pages if busy else 1)
+        if (restart or worth) and (read_on or pages < self._long_pages or left > self._long_pages):
             pages, copied = self._run("PASSIVE")[1:]
         # What is not copied yet will be while the restart holds the writers, so it should be little; unless the writers
         # outrun the copying, when holding them is the point.
-        little = LONG_PAGES if pages >= LONG_PAGES else max(CHECKPOINT_PAGES, pages // 4)
+        little = self._long_pages if pages >= self._long_pages else max(self._worth_pages, pages // 4)
         if restart and not read_on and pages - copied <= little:
             blocked = self._run("RESTART")[0]
             longer = min(2 * self._restart_pause, LONGEST_RESTART_PAUSE_SECONDS)
             self._restart_pause = longer if blocked else RESTART_PAUSE_SECONDS
             self._restart_at = time.monotonic() + self._restart_pause
             pages = pages if blocked else 0
-        self.delay_us = delay_us(pages * settings.PAGE_BYTES)
+        self.delay_us = delay_us(pages * self._page_size, self._limit_bytes)
 
     def _run(self, mode: str) -> tuple[int, int, int]:
         """Whether somebody was in the way, the pages in the WAL, and how many of them are in the database."""
@@ -188,25 +192,30 @@ class Checkpointer:
         return blocked, pages, copied
 
 
-def delay_us(wal_bytes: int) -> int:
+def delay_us(wal_bytes: int, limit_bytes: int) -> int:
     """How long each writer rests before its turn when the WAL has grown so long under a reader's snapshot.
 
     From 1 ms at a quarter of the limit to 256 ms, doubling eight times on the way; at the limit nobody writes.
     """
-    quarter = settings.WAL_LIMIT_BYTES / 4
+    quarter = limit_bytes / 4
     if wal_bytes < quarter:
         return 0
-    if wal_bytes >= settings.WAL_LIMIT_BYTES:
+    if wal_bytes >= limit_bytes:
         return CLOSED
-    return int(1000 * 2 ** (8 * (wal_bytes - quarter) / (settings.WAL_LIMIT_BYTES - quarter)))
+    return int(1000 * 2 ** (8 * (wal_bytes - quarter) / (limit_bytes - quarter)))
 
 
-def checkpoint_inline(connection: apsw.Connection, name: str, pages: int) -> int:
+def checkpoint_inline(connection: Connection) -> Callable[[apsw.Connection, str, int], int]:
     """APSW's WAL hook in place of SQLite's own, which checkpoints inside a caller's commit every 1,000 pages."""
-    if pages >= INLINE_CHECKPOINT_PAGES:
-        with suppress(apsw.Error):  # the commit stands; the next one tries again
-            connection.wal_checkpoint(name, apsw.SQLITE_CHECKPOINT_PASSIVE)
-    return apsw.SQLITE_OK
+    beyond_measure = connection.settings.inline_checkpoint_bytes // connection.page_size
+
+    def after_commit(raw: apsw.Connection, name: str, pages: int) -> int:
+        if pages >= beyond_measure:
+            with suppress(apsw.Error):  # the commit stands; the next one tries again
+                raw.wal_checkpoint(name, apsw.SQLITE_CHECKPOINT_PASSIVE)
+        return apsw.SQLITE_OK
+
+    return after_commit
 
 
 def reap(connection: Connection) -> int:

@@ -279,7 +279,12 @@ def open_handle(connection: Connection, module: ModuleType, timeout: float | Non
     with connection.hold():
         pointer = ffi.cast("void *", connection.apsw.sqlite3_pointer())
         timeout_ms = round((connection.timeout if timeout is None else timeout) * 1000)
-        handle = lib.prismq_open(pointer, ffi.new("char *[]", texts), len(texts), timeout_ms, connection.group_commit)
-    if handle == ffi.NULL:
-        raise QueueDatabaseError("the native driver could not be opened: out of memory, or built for another version")
+        settings = connection.settings
+        handle = lib.prismq_open(pointer, ffi.new("char *[]", texts), len(texts), timeout_ms, settings.group_commit)
+        if handle == ffi.NULL:
+            raise QueueDatabaseError(
+                "the native driver could not be opened: out of memory, or built for another version"
+            )
+        inline_pages = settings.inline_checkpoint_bytes // connection.page_size
+        lib.prismq_set(handle, settings.durability == "full", settings.id_block, inline_pages)
     return handle

@@ -14,7 +14,6 @@ import apsw
 from prismq import clock, native, sql
 from prismq.driver import (
     FAIL_OUTCOMES,
-    ID_BLOCK,
     Claim,
     DriverName,
     FailOutcome,
@@ -59,7 +58,7 @@ class PythonDriver:
         self._last_claim_empty = False  # then look without the write lock first
         self._waiting_since = 0.0  # at the first refusal of the lock
         with connection.hold():
-            connection.apsw.set_wal_hook(checkpoint_inline)
+            connection.apsw.set_wal_hook(checkpoint_inline(connection))
             if native.load() is None:  # else waiting is the VFS's, by the busy timeout
                 connection.apsw.set_busy_handler(self._wait_for_turn)
 
@@ -98,7 +97,7 @@ class PythonDriver:
                 ids.append(task_id)
                 next_id = task_id + 1
                 if task_id > self._reserved_id:
-                    self._run(sql.RESERVE_IDS, task_id, ID_BLOCK)
+                    self._run(sql.RESERVE_IDS, task_id, self._connection.settings.id_block)
                     self._reserved_id = self._one(sql.RESERVED_IDS) or 0
         return ids
 

@@ -20,7 +20,7 @@ from prismq.driver import Claim, Driver, DriverChoice, DriverName, FailOutcome, 
 from prismq.errors import InvalidTaskError, LeaseLostError, QueueProgrammingError
 from prismq.models import SchedulingStrategy, Task
 from prismq.retry import RetryConfig
-from prismq.settings import Durability
+from prismq.settings import Durability, SettingsLike
 from prismq.submission import RunAfter
 
 T = TypeVar("T")
@@ -30,9 +30,9 @@ class TaskQueue:
     """A durable task queue in one SQLite file, shared by any number of processes and threads of one machine.
 
     `database` is a path, a QueueDatabase (whose `transaction()` enqueues then join), or None for the default path.
-    `durability` is "normal" or "full", and `group_commit` on by default, see QueueDatabase. Raises QueueDatabaseError
-    when the file can't hold a queue; every method raises QueueBusyError when the database stays locked beyond the busy
-    timeout.
+    `durability` is "normal" or "full", `group_commit` on by default, and `settings` has these and more, see
+    QueueDatabase. Raises QueueDatabaseError when the file can't hold a queue; every method raises QueueBusyError when
+    the database stays locked beyond the busy timeout.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class TaskQueue:
         *,
         durability: Durability | None = None,
         group_commit: bool | None = None,
+        settings: SettingsLike | None = None,
         retry: RetryConfig | None = None,
         driver: DriverChoice = "auto",
     ) -> None:
@@ -55,9 +56,11 @@ class TaskQueue:
                     f"group_commit is {group_commit!r} here but {database.group_commit!r} in the QueueDatabase: "
                     "say it there"
                 )
+            if settings is not None:
+                raise ValueError("settings are those of the QueueDatabase: say them there")
             self.database = database
         else:
-            self.database = QueueDatabase(database, durability=durability or "normal", group_commit=group_commit)
+            self.database = QueueDatabase(database, durability=durability, group_commit=group_commit, settings=settings)
         self.retry = retry or RetryConfig()
         self._driver_choice = driver
         self._connection: Connection | None = None

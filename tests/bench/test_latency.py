@@ -5,7 +5,7 @@ import pytest
 from fabricated import claimed, completed, enqueued, other, records
 
 from bench.journal import Operation, Outcome
-from bench.latency import Latency, latencies
+from bench.latency import Curve, Latency, latencies
 
 
 def test_percentiles_of_known_samples() -> None:
@@ -71,3 +71,12 @@ def test_the_wait_for_a_worker_runs_from_the_arrival_to_the_first_claim() -> Non
     result = latencies(records(enqueued(1, intended=0.1), claimed(1, 1.0, 1.1), again, completed(1)), 0.0, 2.0)
     assert result["arrival to claim"].count == 1
     assert result["arrival to claim"].max == pytest.approx(1000.0)
+
+
+def test_a_curve_ends_where_a_single_call_would_decide() -> None:
+    curve = Curve.of(np.arange(1, 101) / 1000)
+    assert curve.shares[0] == 0.5
+    assert curve.shares[-1] == 0.99
+    assert curve.ms == pytest.approx([float(np.quantile(np.arange(1, 101), share)) for share in curve.shares])
+    assert Curve.of(np.empty(0)) == Curve([], [])
+    assert Curve.of(np.ones(1)) == Curve([], [])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prismq import driver, housekeeping, sql
+from prismq import Settings, housekeeping, sql
 
 NATIVE = Path(__file__).resolve().parents[2] / "native"
 
@@ -15,10 +15,10 @@ NATIVE = Path(__file__).resolve().parents[2] / "native"
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("ID_BLOCK", driver.ID_BLOCK),
+        ("ID_BLOCK", Settings().id_block),
         ("PROMOTE_LIMIT", housekeeping.PROMOTE_LIMIT),
         ("BLOCK_ROWS", sql.BLOCK_ROWS),
-        ("INLINE_CHECKPOINT_PAGES", housekeeping.INLINE_CHECKPOINT_PAGES),
+        ("INLINE_CHECKPOINT_PAGES", Settings().inline_checkpoint_bytes / Settings().page_size),
         ("SHORTEST_WAIT_US", housekeeping.SHORTEST_WAIT_SECONDS * 1_000_000),
         ("LONGEST_WAIT_US", housekeeping.LONGEST_WAIT_SECONDS * 1_000_000),
     ],

@@ -1,0 +1,1 @@
+"""The report: results as figures and tables on one page."""

@@ -1,0 +1,1 @@
+"""The tuner: which settings are worth changing on this machine."""
