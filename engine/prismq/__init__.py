@@ -2,6 +2,8 @@
 
 from prismq.database import QueueDatabase
 from prismq.errors import (
+    ConfigError,
+    HandlerConfigError,
     InvalidTaskError,
     LeaseLostError,
     QueueBusyError,
@@ -14,7 +16,16 @@ from prismq.errors import (
     QueueOperationalError,
     QueueProgrammingError,
     QueueSchemaError,
+    TaskHandlerAlreadyRegisteredError,
+    TaskHandlerNotRegisteredError,
     UnsupportedEnvironmentError,
+)
+from prismq.handlers import (
+    TaskHandlerInfo,
+    TaskHandlerRegistry,
+    get_global_registry,
+    handler,
+    reset_global_registry,
 )
 from prismq.models import SchedulingStrategy, Task, TaskLog, Worker
 from prismq.queue import TaskQueue
@@ -28,6 +39,8 @@ __all__ = [
     "PRAGMAS",
     "PRODUCTION_PRAGMAS",
     "SCHEMA_STATEMENTS",
+    "ConfigError",
+    "HandlerConfigError",
     "InvalidTaskError",
     "LeaseLostError",
     "QueueBusyError",
@@ -44,9 +57,16 @@ __all__ = [
     "RetryConfig",
     "SchedulingStrategy",
     "Task",
+    "TaskHandlerAlreadyRegisteredError",
+    "TaskHandlerInfo",
+    "TaskHandlerNotRegisteredError",
+    "TaskHandlerRegistry",
     "TaskLog",
     "TaskQueue",
     "UnsupportedEnvironmentError",
     "Worker",
     "get_default_db_path",
+    "get_global_registry",
+    "handler",
+    "reset_global_registry",
 ]

@@ -107,6 +107,35 @@ class LeaseLostError(QueueDatabaseError):
         return f"it is already {self.status}{by}"
 
 
+class ConfigError(ValueError):
+    """A configuration file, variable or argument is wrong; the text names it, the key and what is allowed."""
+
+
+class HandlerConfigError(ConfigError):
+    """A file of task handlers is wrong, or names something that can't be imported; none of it was registered."""
+
+
+class TaskHandlerAlreadyRegisteredError(Exception):
+    """A task type has a handler already."""
+
+
+class TaskHandlerNotRegisteredError(Exception):
+    """A task type has no handler; `known_types` are those that have one."""
+
+    def __init__(self, task_type: str, known_types: list[str], task_id: int | None = None) -> None:
+        super().__init__(task_type, known_types, task_id)
+        self.task_type = task_type
+        self.known_types = known_types
+        self.task_id = task_id
+
+    def __str__(self) -> str:
+        return (
+            ("" if self.task_id is None else f"Cannot process task #{self.task_id}: ")
+            + f"No handler registered for task type {self.task_type!r}; "
+            + (f"registered are {', '.join(map(repr, self.known_types))}" if self.known_types else "none is registered")
+        )
+
+
 # The same grouping as the standard library's, so that code written against it catches what it caught before.
 _BY_CODE: dict[int, type[QueueDatabaseError]] = {
     apsw.SQLITE_BUSY: QueueBusyError,
