@@ -1,8 +1,11 @@
 """A durable task queue in one SQLite file, for many processes on one machine."""
 
+from prismq.clerk import WorkerCounts
+from prismq.context import TaskContext
 from prismq.database import QueueDatabase
 from prismq.errors import (
     ConfigError,
+    Discard,
     HandlerConfigError,
     InvalidTaskError,
     LeaseLostError,
@@ -16,6 +19,8 @@ from prismq.errors import (
     QueueOperationalError,
     QueueProgrammingError,
     QueueSchemaError,
+    RetryLater,
+    TaskCancelledError,
     TaskHandlerAlreadyRegisteredError,
     TaskHandlerNotRegisteredError,
     UnsupportedEnvironmentError,
@@ -27,11 +32,12 @@ from prismq.handlers import (
     handler,
     reset_global_registry,
 )
-from prismq.models import SchedulingStrategy, Task, TaskLog, Worker
+from prismq.models import SchedulingStrategy, Task, TaskLog, TaskReport, Worker
 from prismq.queue import TaskQueue
 from prismq.retry import RetryConfig
 from prismq.schema import SCHEMA_STATEMENTS
 from prismq.settings import PRAGMAS, PRODUCTION_PRAGMAS, get_default_db_path
+from prismq.worker import WorkerEngine
 
 __version__ = "0.1.0"
 
@@ -40,6 +46,7 @@ __all__ = [
     "PRODUCTION_PRAGMAS",
     "SCHEMA_STATEMENTS",
     "ConfigError",
+    "Discard",
     "HandlerConfigError",
     "InvalidTaskError",
     "LeaseLostError",
@@ -55,16 +62,22 @@ __all__ = [
     "QueueProgrammingError",
     "QueueSchemaError",
     "RetryConfig",
+    "RetryLater",
     "SchedulingStrategy",
     "Task",
+    "TaskCancelledError",
+    "TaskContext",
     "TaskHandlerAlreadyRegisteredError",
     "TaskHandlerInfo",
     "TaskHandlerNotRegisteredError",
     "TaskHandlerRegistry",
     "TaskLog",
     "TaskQueue",
+    "TaskReport",
     "UnsupportedEnvironmentError",
     "Worker",
+    "WorkerCounts",
+    "WorkerEngine",
     "get_default_db_path",
     "get_global_registry",
     "handler",

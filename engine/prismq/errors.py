@@ -107,6 +107,28 @@ class LeaseLostError(QueueDatabaseError):
         return f"it is already {self.status}{by}"
 
 
+class RetryLater(Exception):
+    """Raised by a handler: try this task again in `seconds`, while attempts remain; `reason` is its error message."""
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < float("inf"):
+            raise ValueError(f"RetryLater: seconds is {seconds!r}; it must be a finite number of at least 0")
+        super().__init__(seconds, reason)
+        self.seconds = seconds
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason or f"in {self.seconds:g} s"
+
+
+class Discard(Exception):
+    """Raised by a handler: this task can't ever succeed. It fails without a retry; the text is its error message."""
+
+
+class TaskCancelledError(Exception):
+    """Raised by `TaskContext.check`: the task was cancelled, its lease lost, its time is up, or its worker stops."""
+
+
 class ConfigError(ValueError):
     """A configuration file, variable or argument is wrong; the text names it, the key and what is allowed."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,19 @@ class RetryConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not lowest <= value < float("inf"):
                 raise ValueError(f"RetryConfig.{name} is {value!r}; it must be a finite number of at least {lowest}")
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote; ValueError for anything else."""
+        values = json.loads(text)
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(f"not a retry configuration: {text:.200}") from error
+
+    def to_json(self) -> str:
+        """All fields as a JSON object."""
+        return json.dumps(asdict(self), separators=(",", ":"))
 
     def delay_seconds(self, attempt: int) -> float:
         """The wait after the given attempt (1 = the first): min(initial * multiplier^(attempt-1), max), +-jitter."""
