@@ -1,5 +1,6 @@
 """A durable task queue in one SQLite file, for many processes on one machine."""
 
+from prismq.config_files import JSONConfigLoader, TOMLConfigLoader, YAMLConfigLoader
 from prismq.database import QueueDatabase
 from prismq.errors import (
     ConfigError,
@@ -20,6 +21,7 @@ from prismq.errors import (
     TaskHandlerNotRegisteredError,
     UnsupportedEnvironmentError,
 )
+from prismq.handler_config import TaskHandlerConfigLoader, load_handlers_from_config
 from prismq.handlers import (
     TaskHandlerInfo,
     TaskHandlerRegistry,
@@ -32,6 +34,7 @@ from prismq.queue import TaskQueue
 from prismq.retry import RetryConfig
 from prismq.schema import SCHEMA_STATEMENTS
 from prismq.settings import PRAGMAS, PRODUCTION_PRAGMAS, get_default_db_path
+from prismq.worker_config import WorkerConfig, WorkerConfigurationManager, load_worker_config
 
 __version__ = "0.1.0"
 
@@ -42,6 +45,7 @@ __all__ = [
     "ConfigError",
     "HandlerConfigError",
     "InvalidTaskError",
+    "JSONConfigLoader",
     "LeaseLostError",
     "QueueBusyError",
     "QueueDataError",
@@ -56,8 +60,10 @@ __all__ = [
     "QueueSchemaError",
     "RetryConfig",
     "SchedulingStrategy",
+    "TOMLConfigLoader",
     "Task",
     "TaskHandlerAlreadyRegisteredError",
+    "TaskHandlerConfigLoader",
     "TaskHandlerInfo",
     "TaskHandlerNotRegisteredError",
     "TaskHandlerRegistry",
@@ -65,8 +71,13 @@ __all__ = [
     "TaskQueue",
     "UnsupportedEnvironmentError",
     "Worker",
+    "WorkerConfig",
+    "WorkerConfigurationManager",
+    "YAMLConfigLoader",
     "get_default_db_path",
     "get_global_registry",
     "handler",
+    "load_handlers_from_config",
+    "load_worker_config",
     "reset_global_registry",
 ]
