@@ -113,7 +113,7 @@ def test_registering_several_is_all_or_nothing(registry: TaskHandlerRegistry) ->
 
 
 def test_an_unknown_type_is_told_with_those_there_are(registry: TaskHandlerRegistry) -> None:
-    with pytest.raises(TaskHandlerNotRegisteredError, match="No handler registered .*'crop'; none is registered"):
+    with pytest.raises(TaskHandlerNotRegisteredError, match=r"No handler registered .*'crop'; none is registered"):
         registry.get_handler("crop")
     registry.register_handler("resize", resize)
     registry.register_handler("blur", resize)

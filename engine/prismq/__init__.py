@@ -1,6 +1,7 @@
 """A durable task queue in one SQLite file, for many processes on one machine."""
 
 from prismq.clerk import WorkerCounts
+from prismq.config_files import JSONConfigLoader, TOMLConfigLoader, YAMLConfigLoader
 from prismq.context import TaskContext
 from prismq.database import QueueDatabase
 from prismq.errors import (
@@ -25,6 +26,7 @@ from prismq.errors import (
     TaskHandlerNotRegisteredError,
     UnsupportedEnvironmentError,
 )
+from prismq.handler_config import TaskHandlerConfigLoader, load_handlers_from_config
 from prismq.handlers import (
     TaskHandlerInfo,
     TaskHandlerRegistry,
@@ -38,6 +40,7 @@ from prismq.retry import RetryConfig
 from prismq.schema import SCHEMA_STATEMENTS
 from prismq.settings import PRAGMAS, PRODUCTION_PRAGMAS, get_default_db_path
 from prismq.worker import WorkerEngine
+from prismq.worker_config import WorkerConfig, WorkerConfigurationManager, load_worker_config
 
 __version__ = "0.1.0"
 
@@ -49,6 +52,7 @@ __all__ = [
     "Discard",
     "HandlerConfigError",
     "InvalidTaskError",
+    "JSONConfigLoader",
     "LeaseLostError",
     "QueueBusyError",
     "QueueDataError",
@@ -64,10 +68,12 @@ __all__ = [
     "RetryConfig",
     "RetryLater",
     "SchedulingStrategy",
+    "TOMLConfigLoader",
     "Task",
     "TaskCancelledError",
     "TaskContext",
     "TaskHandlerAlreadyRegisteredError",
+    "TaskHandlerConfigLoader",
     "TaskHandlerInfo",
     "TaskHandlerNotRegisteredError",
     "TaskHandlerRegistry",
@@ -76,10 +82,15 @@ __all__ = [
     "TaskReport",
     "UnsupportedEnvironmentError",
     "Worker",
+    "WorkerConfig",
+    "WorkerConfigurationManager",
     "WorkerCounts",
     "WorkerEngine",
+    "YAMLConfigLoader",
     "get_default_db_path",
     "get_global_registry",
     "handler",
+    "load_handlers_from_config",
+    "load_worker_config",
     "reset_global_registry",
 ]

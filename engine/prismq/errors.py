@@ -138,7 +138,14 @@ class HandlerConfigError(ConfigError):
 
 
 class TaskHandlerAlreadyRegisteredError(Exception):
-    """A task type has a handler already."""
+    """A task type, `task_type`, has a handler already."""
+
+    def __init__(self, message: str, task_type: str) -> None:
+        super().__init__(message, task_type)
+        self.task_type = task_type
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class TaskHandlerNotRegisteredError(Exception):

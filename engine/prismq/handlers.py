@@ -207,7 +207,8 @@ def handler(
 def _already(first: TaskHandlerInfo, second: TaskHandlerInfo, advice: str) -> TaskHandlerAlreadyRegisteredError:
     return TaskHandlerAlreadyRegisteredError(
         f"a handler for task type {first.task_type!r} is already registered ({_name(first.handler)}), so "
-        f"{_name(second.handler)} was refused; {advice}"
+        f"{_name(second.handler)} was refused; {advice}",
+        first.task_type,
     )
 
 

@@ -386,7 +386,7 @@ class TaskQueue:
         found = {}
         for task_id, text in self.database.execute(sql.RETRIES, (json.dumps(ids),)).fetchall():
             try:
-                found[task_id] = RetryConfig.from_json(text)
+                found[task_id] = RetryConfig.from_dict(json.loads(text))
             except ValueError as error:
                 _log.warning("task %s has a backoff that can't be read, the usual one is used: %s", task_id, error)
         return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import random
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Self
 
 
@@ -29,17 +29,14 @@ class RetryConfig:
                 raise ValueError(f"RetryConfig.{name} is {value!r}; it must be a finite number of at least {lowest}")
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read what `to_json` wrote; ValueError for anything else."""
-        values = json.loads(text)
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ValueError(f"not a retry configuration: {text:.200}") from error
-
-    def to_json(self) -> str:
-        """All fields as a JSON object."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+    def from_dict(cls, values: object) -> Self:
+        """Build from a mapping of the fields, as a configuration holds it; ValueError for a bad one."""
+        known = [field.name for field in fields(cls)]
+        if not isinstance(values, Mapping):
+            raise ValueError(f"retry is {values!r:.100}; it must be an object with {', '.join(known)}")
+        if unknown := [key for key in values if key not in known]:
+            raise ValueError(f"retry has the unknown key {unknown[0]!r}; known are {', '.join(known)}")
+        return cls(**values)
 
     def delay_seconds(self, attempt: int) -> float:
         """The wait after the given attempt (1 = the first): min(initial * multiplier^(attempt-1), max), +-jitter."""

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
@@ -105,7 +106,7 @@ def retry(value: object) -> str:
     """A task's own backoff as JSON."""
     if not isinstance(value, RetryConfig):
         raise InvalidTaskError(f"retry is {value!r:.100}; it must be a RetryConfig")
-    return value.to_json()
+    return json.dumps(asdict(value), separators=(",", ":"))
 
 
 @lru_cache(1024)
