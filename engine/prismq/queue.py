@@ -317,7 +317,7 @@ class TaskQueue:
         names = submission.type_names(types)
         wanted = None if names is None else names.decode()
         left = math.inf if limit is None else submission.count(limit, "limit")
-        newest = self.database.execute(sql.NEWEST_ID).fetchone()[0]
+        newest = self.database.execute(sql.LAST_ID).fetchone()[0]
         last = requeued = 0
         while left > 0:
             size = int(min(REQUEUE_CHUNK, left))

@@ -70,7 +70,8 @@ class Shift:
             try:
                 while claimer.is_alive():
                     claimer.join(LOOK_SECONDS)
-                self._drain(math.inf)
+                if not self._stopping:
+                    self._drain(math.inf)
             except BaseException:  # Ctrl-C
                 self.stop()
                 raise
@@ -123,14 +124,16 @@ class Shift:
 
     def _room(self) -> int:
         """How many tasks to claim: those for idle slots, and ahead of them once half of these are used up; else 0."""
-        engine = self._engine
         with self._lock:
-            free = engine.concurrency - len(self._running) - len(self._waiting)
-            room = max(0, free + engine.prefetch)
-            if free <= 0 and room <= engine.prefetch // 2:
-                room = 0
+            room = self._room_now()
             self._no_room = room == 0
             return room
+
+    def _room_now(self) -> int:
+        engine = self._engine
+        free = engine.concurrency - len(self._running) - len(self._waiting)
+        room = free + engine.prefetch
+        return room if free > 0 or room > engine.prefetch // 2 else 0
 
     def _take_on(self, tasks: list[Task]) -> None:
         if tasks:
@@ -146,6 +149,7 @@ class Shift:
         while True:
             with self._lock:
                 if not self._waiting or len(self._running) >= self._engine.concurrency or self._stopping:
+                    self._tell_of_room()
                     return
                 execution = self._waiting.popleft()
                 if execution.cancelled is not None:  # its lease is lost already
@@ -174,11 +178,13 @@ class Shift:
             self._clerk.settle(execution, outcome)
         with self._lock:
             self._running.discard(execution)
-            if self._no_room and len(self._waiting) <= self._engine.prefetch // 2:
-                self._no_room = False
-                self._calls.put(None)
-            if self._finishing and not self._running and (self._stopping or not self._waiting):
-                self._idle.set()
+
+    def _tell_of_room(self) -> None:
+        if self._no_room and self._room_now() > 0:
+            self._no_room = False
+            self._calls.put(None)
+        if self._finishing and not self._running and (self._stopping or not self._waiting):
+            self._idle.set()
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

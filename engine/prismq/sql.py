@@ -271,7 +271,7 @@ REQUEUE: Final = f"{_AS_NEW} WHERE id = ?1 AND status IN ('failed', 'dead_letter
 # last one to look at, ?5 how many
 FAILED_IDS: Final = """SELECT id FROM task_queue WHERE id > ?3 AND id <= ?4 AND status = ?1
   AND (?2 IS NULL OR type IN (SELECT value FROM json_each(?2))) ORDER BY id LIMIT ?5"""
-NEWEST_ID: Final = "SELECT coalesce(max(id), 0) FROM task_queue"
+LAST_ID: Final = "SELECT coalesce(max(id), 0) FROM task_queue"
 # ?1 ids (JSON array), ?2 now, ?3 status
 REQUEUE_MANY: Final = f"{_AS_NEW} WHERE id IN (SELECT value FROM json_each(?1)) AND status = ?3"
 
