@@ -1,4 +1,6 @@
-"""When a failed task is tried again: the task's own backoff, its type's, its worker's or the queue's, or the handler's."""
+"""When a failed task is tried again: by the backoff of the task, its type, its worker or the queue, or its handler."""
+
+# ruff: noqa: PT012 - a transaction that fails is a block of several statements
 
 from __future__ import annotations
 
@@ -100,7 +102,7 @@ def test_a_backoff_is_stored_with_its_task_or_not_at_all(queue: TaskQueue) -> No
 
 @pytest.mark.parametrize("wrong", [3, "1s", {"initial_delay_seconds": 1}])
 def test_a_backoff_that_is_none_is_refused_and_nothing_written(queue: TaskQueue, wrong: Any) -> None:
-    with pytest.raises(InvalidTaskError, match="retry is .*; it must be a RetryConfig"):
+    with pytest.raises(InvalidTaskError, match=r"retry is .*; it must be a RetryConfig"):
         queue.enqueue("t", retry=wrong)
     with pytest.raises(InvalidTaskError, match="task 1 of the batch: retry is"):
         queue.enqueue_many([{"type": "t"}, {"type": "t", "retry": wrong}])
