@@ -27,6 +27,7 @@ ACCESS = {
     "PROMOTE": {QUEUE, BY_ID},
     "EXPIRED": {QUEUE},
     "REAP": {QUEUE, BY_ID},
+    "END_LEASES": {QUEUE, BY_ID},
     "CONSTRAINED": {QUEUE},
     "HEAD": {QUEUE},
     "CLAIM_PRIORITY": {QUEUE, BY_ID},

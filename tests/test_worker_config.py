@@ -130,11 +130,12 @@ def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch, manager: 
         "RETRY": '{"jitter_factor": 0}',
         "PROCESSES": "2",
         "GRACE_SECONDS": "5",
+        "DURABILITY": "full",
     }.items():
         monkeypatch.setenv(f"PRISMQ_WORKER_{name}", text)
     expected = WorkerConfig(
         "w", {"region": "eu"}, SchedulingStrategy.FIFO, 90, 0.25, 7, ("mail", "report"), 4, "process", 2,
-        RetryConfig(jitter_factor=0), 2, 5,
+        RetryConfig(jitter_factor=0), 2, 5, "full",
     )  # fmt: skip
     assert manager.load_from_env() == load_worker_config() == expected
 
@@ -203,6 +204,7 @@ def test_a_bad_variable_is_named(
         ("retry", {"backof": 2}, "known are initial_delay_seconds"),
         ("retry", {"jitter_factor": -1}, "a finite number of at least 0"),
         ("processes", 0, "a whole number, at least 1"),
+        ("durability", "fast", "one of 'normal', 'full'"),
         ("grace_seconds", -0.5, "a number of seconds, at least 0"),
     ],
 )

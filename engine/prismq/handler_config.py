@@ -5,8 +5,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 from prismq import config_files
@@ -54,6 +58,23 @@ def load_handlers_from_config(
     return registry
 
 
+def load_handlers(where: str) -> TaskHandlerRegistry:
+    """The handlers in a module (a dotted name or a .py file) or in a configuration file; HandlerConfigError for none.
+
+    A module's are those that `prismq.handler` registers while it is imported, or, for "module:name", those of the
+    registry with that name in it.
+    """
+    target, name = _split(where)
+    if Path(target).suffix.lower() not in config_files.LOADERS:
+        return _of_module(target, name)
+    if name is not None:
+        raise HandlerConfigError(f"{where}: a configuration file has no registries; leave ':{name}' out")
+    registry = load_handlers_from_config(target, TaskHandlerRegistry())
+    if not registry.get_registered_types():
+        raise HandlerConfigError(f"{where} has no handlers, so a worker would have nothing to do")
+    return registry
+
+
 def _handlers(values: Mapping[str, Any]) -> list[TaskHandlerInfo]:
     config_files.check_keys(values, ("handlers",), (), "the file")
     entries = values["handlers"]
@@ -94,10 +115,10 @@ def _function(module_name: str, name: str, place: str) -> Any:
         module = importlib.import_module(module_name)
     except Exception as error:  # what a module raises while it is imported is its own
         raise HandlerConfigError(
-            f"{place}.module is {module_name!r}, which can't be imported: {type(error).__name__}: {error}"
+            f"{place}.module is {module_name!r}, which can't be imported: {_what(error)}"
         ) from error
     if not hasattr(module, name):
-        there = ", ".join(name for name, value in vars(module).items() if inspect.isfunction(value))
+        there = ", ".join(key for key, value in vars(module).items() if inspect.isfunction(value))
         raise HandlerConfigError(
             f"{place}.function is {name!r}, which module {module_name!r} does not have; "
             f"its functions are {there or 'none'}"
@@ -106,3 +127,56 @@ def _function(module_name: str, name: str, place: str) -> Any:
     if not callable(function):
         raise HandlerConfigError(f"{place}.function is {name!r}, which is not callable: it is {function!r:.100}")
     return function
+
+
+def _of_module(target: str, name: str | None) -> TaskHandlerRegistry:
+    try:
+        module = _import_file(Path(target)) if target.endswith(".py") else importlib.import_module(target)
+    except HandlerConfigError:
+        raise
+    except Exception as error:  # what a module raises while it is imported is its own
+        raise HandlerConfigError(f"the handlers' module {target!r} can't be imported: {_what(error)}") from error
+    registry = get_global_registry() if name is None else getattr(module, name, None)
+    if isinstance(registry, TaskHandlerRegistry) and registry.get_registered_types():
+        return registry
+    there = ", ".join(key for key, value in vars(module).items() if isinstance(value, TaskHandlerRegistry))
+    if name is None:
+        fact = f"module {target!r} registers no handlers with @prismq.handler(...)"
+    elif isinstance(registry, TaskHandlerRegistry):
+        fact = f"the registry {name!r} of module {target!r} is empty"
+    else:
+        fact = f"module {target!r} has no registry {name!r}"
+    raise HandlerConfigError(f"{fact}; " + (f"its registries are {there}" if there else "it has no registries"))
+
+
+def _split(where: str) -> tuple[str, str | None]:
+    target, colon, name = where.rpartition(":")
+    # The colon behind a drive's letter is none of ours.
+    return (target, name) if colon and name.isidentifier() and len(target) > 1 else (where, None)
+
+
+def _import_file(path: Path) -> ModuleType:
+    """As Python runs a script: its folder comes first on the path, so that processes find its functions by name."""
+    path = path.resolve()
+    if not path.is_file():
+        raise HandlerConfigError(f"there is no file {path} with handlers")
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    module = importlib.import_module(path.stem)
+    if module.__file__ is None or Path(module.__file__).resolve() != path:
+        raise HandlerConfigError(
+            f"{path} can't be imported as {path.stem!r}, the name of another module "
+            f"({module.__file__ or 'built in'}): give the file another name, or pass a dotted name"
+        )
+    return module
+
+
+def _what(error: Exception) -> str:
+    """What a module raised, and where in it."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "importlib" not in frame.filename and frame.filename != __file__
+    ]
+    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"

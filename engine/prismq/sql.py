@@ -72,6 +72,11 @@ WHERE id IN (SELECT id FROM task_queue INDEXED BY ix_task_status_prio_time
              WHERE phase = 0 AND needs = 0 AND turn <= ?1 ORDER BY turn LIMIT ?2)
 RETURNING id, status, error_message"""
 
+# Of a worker that has died, so that its tasks come back at once. ?1 now, ?2 worker
+END_LEASES: Final = """UPDATE task_queue SET lease_until_utc = ?1, updated_at_utc = ?1
+WHERE id IN (SELECT id FROM task_queue INDEXED BY ix_task_status_prio_time
+             WHERE phase = 0 AND needs = 0 AND locked_by = ?2)"""
+
 # Is any ready task choosy about its worker?
 CONSTRAINED: Final = """SELECT 1 FROM task_queue INDEXED BY ix_task_status_prio_time
 WHERE phase = 1 AND needs > 0 LIMIT 1"""

@@ -14,6 +14,7 @@ from prismq.config_files import ConfigLoader
 from prismq.errors import ConfigError
 from prismq.models import SchedulingStrategy
 from prismq.retry import RetryConfig
+from prismq.settings import Durability
 
 PREFIX: Final = "PRISMQ_WORKER_"
 """Begins the name of each environment variable: worker_id is PRISMQ_WORKER_ID, types is PRISMQ_WORKER_TYPES."""
@@ -43,6 +44,7 @@ class WorkerConfig:
     processes: int = 1
     grace_seconds: float = 30
     """How long running tasks may go on after the worker was told to stop; then they are given back."""
+    durability: Durability = "normal"
 
     def __post_init__(self) -> None:
         for name in _CHECKS:
@@ -241,6 +243,7 @@ _CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
     "retry": _retry,
     "processes": _whole(1),
     "grace_seconds": _seconds(0),
+    "durability": _choice(*get_args(Durability)),
 }
 
 

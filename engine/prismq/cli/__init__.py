@@ -12,7 +12,7 @@ from typing import Final
 from prismq.cli import exits, options
 from prismq.errors import InvalidTaskError, QueueBusyError, QueueDatabaseError
 
-COMMANDS: Final = ("enqueue",)
+COMMANDS: Final = ("enqueue", "worker")
 """Each a module of this package with `add(commands)`, which registers its parser, in the order of `prismq --help`."""
 
 _EPILOG: Final = f"""\
