@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import time
 
 import prismq
 from prismq import Task, TaskHandlerRegistry
+
+if os.environ.get("PRISMQ_TEST_BROKEN_IN_PROCESSES") and multiprocessing.parent_process() is not None:
+    raise RuntimeError("not in this process")
 
 empty = TaskHandlerRegistry()
 

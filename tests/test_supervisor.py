@@ -136,7 +136,7 @@ def test_what_does_not_end_within_the_grace_period_is_given_back(
     assert worker.wait() == 0, worker.log
     task = queue.get(task_id)
     assert task is not None
-    assert (task.status, task.attempts, task.locked_by) == ("queued", 0, None)
+    assert (task.status, task.locked_by, task.lease_until_utc) == ("queued", None, None)
 
 
 def test_a_second_signal_kills_and_the_tasks_come_back_at_once(queue: TaskQueue, start: Callable[..., Worker]) -> None:
@@ -186,6 +186,17 @@ def test_the_pause_before_a_replacement_grows_with_each_crash(
         assert ended.result(60) == 0
     pauses = re.findall(r"ended with status 7; another one starts in (\S+) s", caplog.text)
     assert pauses == ["0.1", "0.3", "0.9"]
+
+
+def test_when_no_process_ever_gets_to_work_it_gives_up(
+    queue: TaskQueue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    monkeypatch.setenv("PRISMQ_TEST_BROKEN_IN_PROCESSES", "1")
+    restart = RetryConfig(initial_delay_seconds=0.01)
+    config = WorkerConfig("w", processes=2, max_retries=1)
+    assert Supervisor(HANDLERS, config, queue.database.db_path, restart=restart).run() == 1
+    assert len(re.findall("ended with status 3", caplog.text)) >= 4
+    assert re.search("ended with status 3, as all did since [23] tries", caplog.text)
 
 
 def test_processes_whose_supervisor_was_killed_finish_and_end(queue: TaskQueue, start: Callable[..., Worker]) -> None:

@@ -128,6 +128,8 @@ def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch, manager: 
         "POOL": "process",
         "PREFETCH": "2",
         "RETRY": '{"jitter_factor": 0}',
+        "TIMEOUT_SECONDS": "9.5",
+        "HEARTBEAT_SECONDS": "10",
         "PROCESSES": "2",
         "GRACE_SECONDS": "5",
         "DURABILITY": "full",
@@ -135,7 +137,7 @@ def test_every_setting_has_a_variable(monkeypatch: pytest.MonkeyPatch, manager: 
         monkeypatch.setenv(f"PRISMQ_WORKER_{name}", text)
     expected = WorkerConfig(
         "w", {"region": "eu"}, SchedulingStrategy.FIFO, 90, 0.25, 7, ("mail", "report"), 4, "process", 2,
-        RetryConfig(jitter_factor=0), 2, 5, "full",
+        RetryConfig(jitter_factor=0), 9.5, 10, 2, 5, "full",
     )  # fmt: skip
     assert manager.load_from_env() == load_worker_config() == expected
 
@@ -203,6 +205,8 @@ def test_a_bad_variable_is_named(
         ("retry", 3, "an object with initial_delay_seconds, max_delay_seconds"),
         ("retry", {"backof": 2}, "known are initial_delay_seconds"),
         ("retry", {"jitter_factor": -1}, "a finite number of at least 0"),
+        ("timeout_seconds", 0, "a number of seconds, at least 0.001"),
+        ("heartbeat_seconds", None, "a number of seconds"),
         ("processes", 0, "a whole number, at least 1"),
         ("durability", "fast", "one of 'normal', 'full'"),
         ("grace_seconds", -0.5, "a number of seconds, at least 0"),
@@ -302,7 +306,7 @@ def test_what_is_saved_loads_as_the_same(tmp_path: Path, manager: WorkerConfigur
     plain = WorkerConfig("w")
     full = WorkerConfig(
         "wörker", {"gpu": True, "zones": ["a", {"b": 1.5}]}, SchedulingStrategy.FIFO, 1.5, 0.25, 0, ("mail",), 2,
-        "process", 1, RetryConfig(3), 2, 0,
+        "process", 1, RetryConfig(3), None, 5, 2, 0,
     )  # fmt: skip
     for config in (plain, full):
         manager.save_to_file(config, tmp_path / name)

@@ -26,13 +26,15 @@ from prismq.errors import ConfigError, QueueDatabaseError
 from prismq.handler_config import load_handlers
 from prismq.retry import RetryConfig
 from prismq.worker_config import WorkerConfig
-from prismq.worker_process import END_SECONDS, SPAWN, STOP_SIGNALS, Assignment
+from prismq.worker_process import NEVER_BEGAN, SPAWN, STOP_SIGNALS, Assignment
 
 _log = logging.getLogger(__name__)
 
 STOPPED, FAILED, KILLED = 0, 1, 130
 """What `Supervisor.run` returns: all ended by themselves; some had to be killed; killed on demand."""
 RESTART: Final = RetryConfig(initial_delay_seconds=1, max_delay_seconds=60)
+END_SECONDS: Final = 20.0
+"""How long a process may take to end after the grace period, before it is killed: what is left is written meanwhile."""
 GOOD_WHILE_SECONDS: Final = 60.0
 """Who lived for so long and then crashes is replaced as after a first crash."""
 ONE_SIGNAL_SECONDS: Final = 0.5
@@ -47,7 +49,8 @@ class _Place:
 
     number: int
     crashes: int = 0
-    """One after the other."""
+    """One after the other, as those that follow."""
+    false_starts: int = 0
     start_at: float = 0.0
     """Monotonic."""
     child: _Child | None = None
@@ -173,22 +176,37 @@ class Supervisor:
         theirs, ours = SPAWN.Pipe(duplex=False)
         process = SPAWN.Process(target=worker_process.run, args=(assignment, theirs), name=worker_id)
         with theirs, _signals_kept_back():
-            process.start()
+            try:
+                process.start()
+            except OSError as error:
+                ours.close()
+                self._try_again(place, f"{worker_id} can't be started: {error}", 0, NEVER_BEGAN)
+                return
         place.child = _Child(worker_id, process, ours, time.monotonic())
         _log.info("%s started as process %d", worker_id, process.pid)
 
     def _ended(self, place: _Place, child: _Child, database: QueueDatabase) -> None:
         place.child = None
         code = self._bury(child, database)
-        if self._stopped_at is not None:
+        if self._stopped_at is None:
+            lived = time.monotonic() - child.started_at
+            self._try_again(place, f"{child.worker_id} {_how(code)}", lived, code)
+        else:
             _log.log(logging.ERROR if code else logging.INFO, "%s %s", child.worker_id, _how(code))
             self._status = self._status or (FAILED if code else STOPPED)
+
+    def _try_again(self, place: _Place, what: str, lived: float, code: int) -> None:
+        """See to it that another process starts, unless none ever gets to work."""
+        place.crashes = 1 if lived >= GOOD_WHILE_SECONDS else place.crashes + 1
+        place.false_starts = place.false_starts + 1 if code == NEVER_BEGAN else 0
+        if all(place.false_starts > self.config.max_retries for place in self._places):
+            _log.critical("%s, as all did since %d tries", what, place.false_starts)
+            self._status = FAILED
+            self.stop()
             return
-        now = time.monotonic()
-        place.crashes = 1 if now - child.started_at >= GOOD_WHILE_SECONDS else place.crashes + 1
         pause = self.restart.delay_seconds(place.crashes)
-        place.start_at = now + pause
-        _log.error("%s %s; another one starts in %.1f s", child.worker_id, _how(code), pause)
+        place.start_at = time.monotonic() + pause
+        _log.error("%s; another one starts in %.1f s", what, pause)
 
     def _bury(self, child: _Child, database: QueueDatabase) -> int:
         """Let go of a process and give back the tasks it held; its exit status."""

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final, cast, get_args
 
 from prismq import config_files, submission
 from prismq.config_files import ConfigLoader
@@ -15,11 +15,10 @@ from prismq.errors import ConfigError
 from prismq.models import SchedulingStrategy
 from prismq.retry import RetryConfig
 from prismq.settings import Durability
+from prismq.worker import Pool
 
 PREFIX: Final = "PRISMQ_WORKER_"
 """Begins the name of each environment variable: worker_id is PRISMQ_WORKER_ID, types is PRISMQ_WORKER_TYPES."""
-
-Pool = Literal["thread", "process"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,10 @@ class WorkerConfig:
     lease_duration_seconds: float = 60
     poll_interval_seconds: float = 1
     max_retries: int = 3
+    """How often in a row processes that fail before they can claim anything are started again, before the worker ends.
+
+    How often a task is tried is its own `max_attempts`.
+    """
     types: tuple[str, ...] | None = None
     """The task types it claims; None for those that have a handler."""
     concurrency: int = 1
@@ -41,6 +44,10 @@ class WorkerConfig:
     prefetch: int = 0
     """How many tasks a process claims ahead of those it runs."""
     retry: RetryConfig | None = None
+    """The backoff of tasks and handlers that have none of their own."""
+    timeout_seconds: float | None = None
+    """How long a handler that has no limit of its own may run."""
+    heartbeat_seconds: float = 15
     processes: int = 1
     grace_seconds: float = 30
     """How long running tasks may go on after the worker was told to stop; then they are given back."""
@@ -217,16 +224,18 @@ def _whole(lowest: int) -> Callable[[Any], int]:
     return check
 
 
-def _types(value: Any) -> tuple[str, ...] | None:
-    if value is None:
-        return None
+def _if_any(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else check(value)
+
+
+def _types(value: Any) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)) or not value:
         raise ValueError("it must be a list with at least one task type")
     return tuple(map(_text, value))
 
 
-def _retry(value: Any) -> RetryConfig | None:
-    return value if value is None or isinstance(value, RetryConfig) else RetryConfig.from_dict(value)
+def _retry(value: Any) -> RetryConfig:
+    return value if isinstance(value, RetryConfig) else RetryConfig.from_dict(value)
 
 
 _CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
@@ -236,11 +245,13 @@ _CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
     "lease_duration_seconds": _seconds(0.001),
     "poll_interval_seconds": _seconds(0.001),
     "max_retries": _whole(0),
-    "types": _types,
+    "types": _if_any(_types),
     "concurrency": _whole(1),
     "pool": _choice(*get_args(Pool)),
     "prefetch": _whole(0),
-    "retry": _retry,
+    "retry": _if_any(_retry),
+    "timeout_seconds": _if_any(_seconds(0.001)),
+    "heartbeat_seconds": _seconds(0.001),
     "processes": _whole(1),
     "grace_seconds": _seconds(0),
     "durability": _choice(*get_args(Durability)),
@@ -284,6 +295,8 @@ _PARSERS: Final[dict[str, Callable[[str, str], Any]]] = {
     "concurrency": _whole_from,
     "prefetch": _whole_from,
     "retry": _json_from,
+    "timeout_seconds": _number_from,
+    "heartbeat_seconds": _number_from,
     "processes": _whole_from,
     "grace_seconds": _number_from,
 }

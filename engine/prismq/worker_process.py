@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnContext
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
@@ -20,14 +20,14 @@ from prismq.worker_config import WorkerConfig
 
 _log = logging.getLogger(__name__)
 
-SPAWN: Final = SpawnContext()
+SPAWN: Final = get_context("spawn")
 if sys.platform == "win32":
     STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
 else:
     STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+NEVER_BEGAN: Final = 3
+"""The exit status of a process that failed before it could claim anything."""
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(processName)s: %(message)s"
-END_SECONDS: Final = 5.0
-"""How long a process may take to end after its tasks have, or were given back."""
 
 
 @dataclass(frozen=True)
@@ -42,48 +42,30 @@ class Assignment:
 
 
 def run(assignment: Assignment, supervisor: Connection) -> None:
-    """Work until the supervisor closes its end, by dying if need be, or SIGTERM comes; then end with the running tasks.
+    """Work until the supervisor closes its end, by dying if need be, or SIGTERM comes; then finish what runs.
 
-    The exit status is 0, or 1 when something failed.
+    The exit status is 0, NEVER_BEGAN, or 1 when the engine failed.
     """
-    here, there = SPAWN.Pipe(duplex=False)
+    logging.basicConfig(level=assignment.log_level, format=LOG_FORMAT)
+    try:
+        engine = _engine(assignment)
+    except Exception:
+        _log.exception("%s can't begin", assignment.worker_id)
+        sys.exit(NEVER_BEGAN)
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # they reach the whole group, and the supervisor speaks for it
-    signal.signal(signal.SIGTERM, lambda number, frame: there.send_bytes(b"SIGTERM"))
+    signal.signal(signal.SIGTERM, lambda number, frame: engine.stop())
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-    logging.basicConfig(level=assignment.log_level, format=LOG_FORMAT)
-
-    with QueueDatabase(assignment.database, durability=assignment.config.durability) as database:
-        engine = _engine(assignment, database)
-        succeeded = []
-
-        def work() -> None:
-            try:
-                engine.run_loop()
-                succeeded.append(True)
-            except Exception:
-                _log.exception("the worker failed")
-            finally:
-                there.send_bytes(b"ended")
-
-        # Signals are dealt with by the main thread, and only while it runs Python.
-        working = threading.Thread(target=work, name="prismq-worker", daemon=True)
-        working.start()
-        wait([here, supervisor])
-        engine.stop()
-        working.join(assignment.config.grace_seconds + END_SECONDS)
-    sys.stdout.flush()
-    if not succeeded:
-        os._exit(1)
-    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
-        os._exit(0)  # without waiting for a handler whose task was given back
+    threading.Thread(target=_stop_with, args=(supervisor, engine), name="prismq-supervisor", daemon=True).start()
+    with engine.db:
+        engine.run_loop()
 
 
-def _engine(assignment: Assignment, database: QueueDatabase) -> WorkerEngine:
+def _engine(assignment: Assignment) -> WorkerEngine:
     config = assignment.config
     return WorkerEngine(
-        database,
+        QueueDatabase(assignment.database, durability=config.durability),
         assignment.worker_id,
         config.capabilities,
         config.scheduling_strategy,
@@ -95,5 +77,13 @@ def _engine(assignment: Assignment, database: QueueDatabase) -> WorkerEngine:
         pool=config.pool,
         prefetch=config.prefetch,
         retry=config.retry,
+        timeout_seconds=config.timeout_seconds,
+        heartbeat_seconds=config.heartbeat_seconds,
         grace_seconds=config.grace_seconds,
     )
+
+
+def _stop_with(supervisor: Connection, engine: WorkerEngine) -> None:
+    with suppress(EOFError, OSError):  # how the death of the other end shows
+        supervisor.recv_bytes()
+    engine.stop()

@@ -14,7 +14,8 @@ from prismq.cli import exits, options
 from prismq.errors import ConfigError
 from prismq.models import SchedulingStrategy
 from prismq.supervisor import Supervisor
-from prismq.worker_config import Pool, load_worker_config
+from prismq.worker import Pool
+from prismq.worker_config import load_worker_config
 from prismq.worker_process import LOG_FORMAT
 
 _EPILOG: Final = """
