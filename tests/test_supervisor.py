@@ -226,7 +226,7 @@ def test_a_process_that_is_told_to_end_alone_finishes_and_is_replaced(
 
 @pytest.mark.skipif(WINDOWS, reason="the other tests send such signals to the whole group there")
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_signals_that_reach_the_whole_group_at_any_time(
+def test_signals_that_reach_the_whole_group_before_it_works(
     queue: TaskQueue, start: Callable[..., Worker], number: str
 ) -> None:
     naps(queue, 500, 0.05)
@@ -236,6 +236,20 @@ def test_signals_that_reach_the_whole_group_at_any_time(
     assert worker.wait() == 0, worker.log
     assert "Traceback" not in worker.log
     assert set(counts(queue)) <= {"completed", "queued"}, worker.log
+
+
+@pytest.mark.skipif(WINDOWS, reason="the other tests send such signals to the whole group there")
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_signals_that_reach_the_whole_group_while_handlers_run_in_processes(
+    queue: TaskQueue, start: Callable[..., Worker], number: str
+) -> None:
+    naps(queue, 2, 1)
+    worker = start("--pool", "process", "--concurrency", "2")
+    until(lambda: counts(queue) == {"processing": 2}, lambda: worker.log)
+    time.sleep(0.5)  # the handlers' processes start meanwhile, or not: either way the tasks are to be finished
+    os.killpg(worker.process.pid, getattr(signal, number))
+    assert worker.wait() == 0, worker.log
+    assert counts(queue) == {"completed": 2}, worker.log
 
 
 # Mistakes, all of them told before any process starts

@@ -26,7 +26,7 @@ from prismq.errors import (
     TaskHandlerNotRegisteredError,
     UnsupportedEnvironmentError,
 )
-from prismq.handler_config import TaskHandlerConfigLoader, load_handlers_from_config
+from prismq.handler_config import TaskHandlerConfigLoader, load_handlers, load_handlers_from_config
 from prismq.handlers import (
     TaskHandlerInfo,
     TaskHandlerRegistry,
@@ -39,6 +39,7 @@ from prismq.queue import TaskQueue
 from prismq.retry import RetryConfig
 from prismq.schema import SCHEMA_STATEMENTS
 from prismq.settings import PRAGMAS, PRODUCTION_PRAGMAS, get_default_db_path
+from prismq.supervisor import Supervisor
 from prismq.worker import WorkerEngine
 from prismq.worker_config import WorkerConfig, WorkerConfigurationManager, load_worker_config
 
@@ -68,6 +69,7 @@ __all__ = [
     "RetryConfig",
     "RetryLater",
     "SchedulingStrategy",
+    "Supervisor",
     "TOMLConfigLoader",
     "Task",
     "TaskCancelledError",
@@ -90,6 +92,7 @@ __all__ = [
     "get_default_db_path",
     "get_global_registry",
     "handler",
+    "load_handlers",
     "load_handlers_from_config",
     "load_worker_config",
     "reset_global_registry",

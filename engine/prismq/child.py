@@ -9,13 +9,15 @@ import threading
 import time
 from contextlib import suppress
 from datetime import datetime
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_context, util
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Final
+from weakref import WeakSet
 
+from prismq import signals
 from prismq.errors import LeaseLostError, QueueDatabaseError
 from prismq.execution import LEASE_LOST, Execution, Plan
 from prismq.models import Task
@@ -92,7 +94,9 @@ class Child:
                 self._bury(self._process)
             self._pipe, theirs = SPAWN.Pipe()
             self._process = SPAWN.Process(target=_serve, args=(theirs,), name="prismq-child", daemon=True)
-            self._process.start()
+            with signals.kept_back():
+                self._process.start()
+            _alive.add(self._process)
             theirs.close()
         return self._process, self._pipe
 
@@ -149,6 +153,19 @@ class Child:
                 by_system = " (by somebody, or by the system for want of memory)" if name == "SIGKILL" else ""
                 return f"was killed by {name}{by_system}"
         return f"ended with exit code {code}"
+
+
+_alive: WeakSet[BaseProcess] = WeakSet()
+
+
+def _kill_all() -> None:
+    for process in _alive:
+        with suppress(ValueError):  # it was closed
+            process.kill()
+
+
+# At its end multiprocessing sends SIGTERM to what still runs, and would wait for ever for those that take no notice.
+util.Finalize(None, _kill_all, exitpriority=0)
 
 
 def _renewed(execution: Execution, seconds: float | None) -> datetime | QueueDatabaseError:
@@ -233,7 +250,10 @@ class _LineToWorker:
 
 
 def _serve(pipe: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the worker decides what it means
+    # Signals go to the whole group; the worker decides what they mean. Programs that handlers start do get SIGTERM.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    signals.let_through()
     line = _LineToWorker(pipe)
     while (order := line.orders.get()) is not None:
         line.at_work, line.cancelled = True, None

@@ -7,26 +7,24 @@ import math
 import os
 import secrets
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from prismq import clock, housekeeping, settings, sql, worker_process
+from prismq import clock, housekeeping, settings, signals, sql, worker_process
 from prismq.database import QueueDatabase
 from prismq.errors import ConfigError, QueueDatabaseError
 from prismq.handler_config import load_handlers
 from prismq.retry import RetryConfig
 from prismq.worker_config import WorkerConfig
-from prismq.worker_process import NEVER_BEGAN, SPAWN, STOP_SIGNALS, Assignment
+from prismq.worker_process import NEVER_BEGAN, SPAWN, Assignment
 
 _log = logging.getLogger(__name__)
 
@@ -175,7 +173,7 @@ class Supervisor:
         assignment = Assignment(worker_id, self.config, self.handlers, self.database, self._log_level)
         theirs, ours = SPAWN.Pipe(duplex=False)
         process = SPAWN.Process(target=worker_process.run, args=(assignment, theirs), name=worker_id)
-        with theirs, _signals_kept_back():
+        with theirs, signals.kept_back():
             try:
                 process.start()
             except OSError as error:
@@ -227,7 +225,7 @@ class Supervisor:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+        before = {number: signal.getsignal(number) for number in signals.STOP_SIGNALS}
         try:
             for number, handler in before.items():
                 if handler is not signal.SIG_IGN:  # as nohup has it
@@ -242,20 +240,6 @@ class Supervisor:
             self.stop()
         else:
             self.kill()
-
-
-@contextmanager
-def _signals_kept_back() -> Iterator[None]:
-    """Until the process that starts meanwhile is ready for them: one of these would end it, and not in order."""
-    if sys.platform == "win32":
-        yield
-        return
-    resource_tracker.ensure_running()  # which otherwise is started within, and lets them through
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _how(code: int) -> str:

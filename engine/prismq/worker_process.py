@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
+from prismq import signals
 from prismq.database import QueueDatabase
 from prismq.handler_config import load_handlers
 from prismq.worker import WorkerEngine
@@ -21,10 +22,6 @@ from prismq.worker_config import WorkerConfig
 _log = logging.getLogger(__name__)
 
 SPAWN: Final = get_context("spawn")
-if sys.platform == "win32":
-    STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
-else:
-    STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 NEVER_BEGAN: Final = 3
 """The exit status of a process that failed before it could claim anything."""
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(processName)s: %(message)s"
@@ -52,11 +49,10 @@ def run(assignment: Assignment, supervisor: Connection) -> None:
     except Exception:
         _log.exception("%s can't begin", assignment.worker_id)
         sys.exit(NEVER_BEGAN)
-    for number in STOP_SIGNALS:
+    for number in signals.STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # they reach the whole group, and the supervisor speaks for it
     signal.signal(signal.SIGTERM, lambda number, frame: engine.stop())
-    if sys.platform != "win32":
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    signals.let_through()
     threading.Thread(target=_stop_with, args=(supervisor, engine), name="prismq-supervisor", daemon=True).start()
     with engine.db:
         engine.run_loop()
