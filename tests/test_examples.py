@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from prismq import TaskQueue
+import prismq
+from prismq import TaskQueue, WorkerEngine
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -48,6 +49,27 @@ def test_an_example(tmp_path: Path, name: str) -> None:
         assert any(re.fullmatch(expected, line) for line in lines), (expected, done.stdout)
     assert not list(tmp_path.iterdir())
     assert len((EXAMPLES / name).read_text().splitlines()) < 100
+
+
+def test_the_handlers_of_the_documentation_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    document = (ROOT / "docs" / "workers.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
+    (tmp_path / "documented_jobs.py").write_text(code)
+    prismq.reset_global_registry()
+    try:
+        registry = prismq.load_handlers(str(tmp_path / "documented_jobs.py"))
+        with TaskQueue(tmp_path / "queue.db") as queue:
+            for task_type, payload in (("thumbnail", {"frames": 2}), ("mail", {}), ("mail", {"to": "ada"})):
+                queue.enqueue(task_type, payload)
+            WorkerEngine(queue, "w", handler_registry=registry).run_loop(max_iterations=3)
+            tasks = [queue.get(task_id) for task_id in (1, 2, 3)]
+            report = queue.report(1)
+    finally:
+        prismq.reset_global_registry()
+    assert [task.status for task in tasks if task is not None] == ["completed", "failed", "queued"]
+    assert report is not None
+    assert report.get_result() == {"frames": 2}
 
 
 def test_the_configured_handlers_run_under_the_command(tmp_path: Path) -> None:

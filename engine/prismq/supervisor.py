@@ -123,7 +123,9 @@ class Supervisor:
     def _supervise(self, database: QueueDatabase) -> int:
         config = self.config
         types = ", ".join(config.types or ())
-        _log.info("%s: %d processes for %s on %s", config.worker_id, config.processes, types, self.database)
+        _log.info(
+            "%s; processes: %d; types: %s; database: %s", config.worker_id, config.processes, types, self.database
+        )
         while True:
             now = time.monotonic()
             for place in self._places:
