@@ -103,6 +103,14 @@ def until(condition: Callable[[], Any], what: Callable[[], str] = lambda: "") ->
         time.sleep(0.02)
 
 
+def look_from_outside(path: Path) -> str:
+    """Each task's status and attempts, read by a program that changes nothing."""
+    query = "SELECT status, attempts FROM task_queue"
+    script = f"import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('{query}').fetchall())"
+    command = [sys.executable, "-c", script, str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+
 def counts(queue: TaskQueue) -> dict[str, int]:
     return {row[0]: row[1] for row in queue.database.execute("SELECT status, count(*) FROM task_queue GROUP BY 1")}
 
@@ -143,17 +151,37 @@ def test_a_second_signal_kills_and_the_tasks_come_back_at_once(queue: TaskQueue,
     (task_id,) = naps(queue, 1, 600)
     worker = start("--processes", "2", "--grace", "600")
     until(lambda: counts(queue) == {"processing": 1}, lambda: worker.log)
+    queue.close()  # nobody else is there to bring the task back
     worker.signal()
-    worker.signal()  # so soon after the first that it is the same
-    until(lambda: "stopping" in worker.log)
-    time.sleep(0.6)
-    assert worker.process.poll() is None
+    until(lambda: "stopping" in worker.log, lambda: worker.log)
+    time.sleep(0.6)  # sooner it would be the same signal
     worker.signal()
     assert worker.wait() == 130, worker.log
+    assert look_from_outside(queue.database.db_path) == "[('queued', 1)]"
     task = queue.get(task_id)
     assert task is not None
-    assert (task.status, task.attempts) == ("queued", 1)  # it had begun
     assert "Lease expired: worker w-" in (task.error_message or "")
+
+
+@pytest.mark.skipif(WINDOWS, reason="a process can't send itself such a signal there")
+def test_two_signals_at_once_are_one(
+    queue: TaskQueue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    monkeypatch.setattr(prismq.supervisor, "ONE_SIGNAL_SECONDS", 600)
+    naps(queue, 1, 0.5)
+    supervisor = Supervisor(HANDLERS, WorkerConfig("w"), queue.database.db_path)
+
+    def send_two() -> None:
+        until(lambda: counts(queue) == {"processing": 1}, lambda: caplog.text)
+        os.kill(os.getpid(), signal.SIGTERM)
+        until(lambda: "stopping" in caplog.text)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with caplog.at_level("INFO"), ThreadPoolExecutor(1) as thread:
+        sent = thread.submit(send_two)
+        assert supervisor.run() == 0
+        sent.result()
+    assert counts(queue) == {"completed": 1}
 
 
 def test_a_crashed_process_is_replaced_and_its_task_comes_back_before_its_lease_ends(

@@ -23,13 +23,13 @@ def kept_back() -> Iterator[None]:
     """
     if sys.platform == "win32":
         yield
-        return
-    resource_tracker.ensure_running()  # which is otherwise started within, and lets them through
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    else:
+        resource_tracker.ensure_running()  # which is otherwise started within, and lets them through
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def let_through() -> None:

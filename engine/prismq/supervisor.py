@@ -47,8 +47,9 @@ class _Place:
 
     number: int
     crashes: int = 0
-    """One after the other, as those that follow."""
+    """In a row."""
     false_starts: int = 0
+    """In a row, of processes that failed before they could claim anything."""
     start_at: float = 0.0
     """Monotonic."""
     child: _Child | None = None
