@@ -159,7 +159,7 @@ _alive: WeakSet[BaseProcess] = WeakSet()
 
 
 def _kill_all() -> None:
-    for process in _alive:
+    for process in list(_alive):
         with suppress(ValueError):  # it was closed
             process.kill()
 
