@@ -27,6 +27,7 @@ from bench import (
     steady,
     takeover,
     wake,
+    workers,
 )
 from bench.compiler import CompilerError
 from bench.crew import CrewError
@@ -68,6 +69,7 @@ other benchmarks:
   python -m bench wake     how soon an idle worker of another process has a task
   python -m bench idle     what an idle worker costs
   python -m bench soak     how far the WAL grows under a reader that stays
+  python -m bench workers  what claiming ahead is worth to workers
 
 for this machine:
   python -m bench tune     searches better settings and writes them to a file
@@ -105,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "soak": _soak,
         "steady": _steady,
         "wake": _wake,
+        "workers": _workers,
     }
     command = commands.get(given[0] if given else "")
     try:
@@ -533,6 +536,29 @@ def _report(arguments: Sequence[str]) -> int:
         print(f"missing: {one.title}, {one.reason}: {one.file}\n  {one.command}", file=sys.stderr)
     print(f"written: {options.out}" + ("" if options.no_images else f", {images}{os.sep}*.png"))
     return PASSED
+
+
+def _workers(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "python -m bench workers",
+        "Worker processes drain a backlog with empty handlers: WorkerEngine with and without tasks claimed ahead,"
+        " against one claim and one complete a task, in interleaved rounds on fresh files.",
+        "example:\n  python -m bench workers --tasks 100000 --json workers.json\n\n" + EXIT_STATUS,
+    )
+    parser.add_argument("--tasks", type=_whole, default=20_000, metavar="N", help="of the backlog (default 20000)")
+    parser.add_argument("--processes", type=_whole, default=4, metavar="W", help="workers (default 4)")
+    parser.add_argument("--rounds", type=_whole, default=3, metavar="N", help="of each side (default 3)")
+    parser.add_argument("--prefetch", type=_whole, default=128, metavar="N", help="claimed ahead (default 128)")
+    parser.add_argument("--durability", choices=("normal", "full"), default="normal", help="(default normal)")
+    options = parser.parse_args(arguments)
+    _check_places(parser, options)
+    with scratch_folder(options.path) as folder:
+        result = workers.measure(
+            folder, options.tasks, options.processes, options.rounds, options.prefetch, options.durability
+        )
+    print(workers.render(result))
+    _save(options.json, result.as_json())
+    return PASSED if result.passed else FAILED
 
 
 def _guard(arguments: Sequence[str]) -> int:

@@ -21,12 +21,15 @@ SPAWN = multiprocessing.get_context("spawn")
 class Colleague:
     """A process with the queue open that runs what it is given, one thing at a time.
 
-    With `compiled=False` it is one where the compiled module is not installed.
+    With `compiled=False` it is one where the compiled module is not installed, with `daemon=False` one that may have
+    children.
     """
 
-    def __init__(self, path: Path, driver: DriverChoice = "auto", *, compiled: bool = True) -> None:
+    def __init__(
+        self, path: Path, driver: DriverChoice = "auto", *, compiled: bool = True, daemon: bool = True
+    ) -> None:
         self._pipe, theirs = SPAWN.Pipe()
-        self.process = SPAWN.Process(target=_serve, args=(theirs, str(path), driver, compiled), daemon=True)
+        self.process = SPAWN.Process(target=_serve, args=(theirs, str(path), driver, compiled), daemon=daemon)
         self.process.start()
         theirs.close()
         self.result()

@@ -27,6 +27,7 @@ ACCESS = {
     "PROMOTE": {QUEUE, BY_ID},
     "EXPIRED": {QUEUE},
     "REAP": {QUEUE, BY_ID},
+    "END_LEASES": {QUEUE, BY_ID},
     "CONSTRAINED": {QUEUE},
     "HEAD": {QUEUE},
     "CLAIM_PRIORITY": {QUEUE, BY_ID},
@@ -53,6 +54,18 @@ ACCESS = {
     "GET": {BY_ID},
     "CANCEL": {BY_ID},
     "REQUEUE": {BY_ID},
+    "FAILED_IDS": {BY_ID},
+    "LAST_ID": set(),
+    "REQUEUE_MANY": {BY_ID},
+    "KEEP_RETRY": set(),
+    "RETRIES": set(),
+    "REPORT_PROGRESS": {BY_ID},
+    "REPORT_END": {BY_ID},
+    "GET_REPORT": set(),
+    "LOG": {BY_ID},
+    "REGISTER_WORKER": set(),
+    "BEAT": set(),
+    "REMOVE_WORKER": set(),
 }
 STATEMENTS = {
     name: text

@@ -1,7 +1,13 @@
 """A durable task queue in one SQLite file, for many processes on one machine."""
 
+from prismq.clerk import WorkerCounts
+from prismq.config_files import JSONConfigLoader, TOMLConfigLoader, YAMLConfigLoader
+from prismq.context import TaskContext
 from prismq.database import QueueDatabase
 from prismq.errors import (
+    ConfigError,
+    Discard,
+    HandlerConfigError,
     InvalidSettingsError,
     InvalidTaskError,
     LeaseLostError,
@@ -15,13 +21,28 @@ from prismq.errors import (
     QueueOperationalError,
     QueueProgrammingError,
     QueueSchemaError,
+    RetryLater,
+    TaskCancelledError,
+    TaskHandlerAlreadyRegisteredError,
+    TaskHandlerNotRegisteredError,
     UnsupportedEnvironmentError,
 )
-from prismq.models import SchedulingStrategy, Task, TaskLog, Worker
+from prismq.handler_config import TaskHandlerConfigLoader, load_handlers, load_handlers_from_config
+from prismq.handlers import (
+    TaskHandlerInfo,
+    TaskHandlerRegistry,
+    get_global_registry,
+    handler,
+    reset_global_registry,
+)
+from prismq.models import SchedulingStrategy, Task, TaskLog, TaskReport, Worker
 from prismq.queue import TaskQueue
 from prismq.retry import RetryConfig
 from prismq.schema import SCHEMA_STATEMENTS
 from prismq.settings import PRAGMAS, PRODUCTION_PRAGMAS, Settings, get_default_db_path
+from prismq.supervisor import Supervisor
+from prismq.worker import WorkerEngine
+from prismq.worker_config import WorkerConfig, WorkerConfigurationManager, load_worker_config
 
 __version__ = "0.1.0"
 
@@ -29,8 +50,12 @@ __all__ = [
     "PRAGMAS",
     "PRODUCTION_PRAGMAS",
     "SCHEMA_STATEMENTS",
+    "ConfigError",
+    "Discard",
+    "HandlerConfigError",
     "InvalidSettingsError",
     "InvalidTaskError",
+    "JSONConfigLoader",
     "LeaseLostError",
     "QueueBusyError",
     "QueueDataError",
@@ -44,12 +69,34 @@ __all__ = [
     "QueueProgrammingError",
     "QueueSchemaError",
     "RetryConfig",
+    "RetryLater",
     "SchedulingStrategy",
     "Settings",
+    "Supervisor",
+    "TOMLConfigLoader",
     "Task",
+    "TaskCancelledError",
+    "TaskContext",
+    "TaskHandlerAlreadyRegisteredError",
+    "TaskHandlerConfigLoader",
+    "TaskHandlerInfo",
+    "TaskHandlerNotRegisteredError",
+    "TaskHandlerRegistry",
     "TaskLog",
     "TaskQueue",
+    "TaskReport",
     "UnsupportedEnvironmentError",
     "Worker",
+    "WorkerConfig",
+    "WorkerConfigurationManager",
+    "WorkerCounts",
+    "WorkerEngine",
+    "YAMLConfigLoader",
     "get_default_db_path",
+    "get_global_registry",
+    "handler",
+    "load_handlers",
+    "load_handlers_from_config",
+    "load_worker_config",
+    "reset_global_registry",
 ]

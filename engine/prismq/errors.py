@@ -111,6 +111,64 @@ class LeaseLostError(QueueDatabaseError):
         return f"it is already {self.status}{by}"
 
 
+class RetryLater(Exception):
+    """Raised by a handler: try this task again in `seconds`, while attempts remain; `reason` is its error message."""
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < float("inf"):
+            raise ValueError(f"RetryLater: seconds is {seconds!r}; it must be a finite number of at least 0")
+        super().__init__(seconds, reason)
+        self.seconds = seconds
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason or f"in {self.seconds:g} s"
+
+
+class Discard(Exception):
+    """Raised by a handler: this task can't ever succeed. It fails without a retry; the text is its error message."""
+
+
+class TaskCancelledError(Exception):
+    """Raised by `TaskContext.check`: the task was cancelled, its lease lost, its time is up, or its worker stops."""
+
+
+class ConfigError(ValueError):
+    """A configuration file, variable or argument is wrong; the text names it, the key and what is allowed."""
+
+
+class HandlerConfigError(ConfigError):
+    """A file of task handlers is wrong, or names something that can't be imported; none of it was registered."""
+
+
+class TaskHandlerAlreadyRegisteredError(Exception):
+    """A task type, `task_type`, has a handler already."""
+
+    def __init__(self, message: str, task_type: str) -> None:
+        super().__init__(message, task_type)
+        self.task_type = task_type
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class TaskHandlerNotRegisteredError(Exception):
+    """A task type has no handler; `known_types` are those that have one."""
+
+    def __init__(self, task_type: str, known_types: list[str], task_id: int | None = None) -> None:
+        super().__init__(task_type, known_types, task_id)
+        self.task_type = task_type
+        self.known_types = known_types
+        self.task_id = task_id
+
+    def __str__(self) -> str:
+        return (
+            ("" if self.task_id is None else f"Cannot process task #{self.task_id}: ")
+            + f"No handler registered for task type {self.task_type!r}; "
+            + (f"registered are {', '.join(map(repr, self.known_types))}" if self.known_types else "none is registered")
+        )
+
+
 # The same grouping as the standard library's, so that code written against it catches what it caught before.
 _BY_CODE: dict[int, type[QueueDatabaseError]] = {
     apsw.SQLITE_BUSY: QueueBusyError,

@@ -175,6 +175,23 @@ class TaskLog(Record):
     details: str | None = None
 
 
+@dataclass
+class TaskReport(Record):
+    """One row of `task_reports`: what the last attempt told of itself; `progress` goes from 0 to 1."""
+
+    task_id: int = 0
+    attempt: int = 0
+    progress: float | None = None
+    note: str | None = None
+    result: str | None = None
+    traceback: str | None = None
+    updated_at_utc: datetime | None = None
+
+    def get_result(self) -> Any:
+        """The result as parsed JSON, None when there is none."""
+        return None if self.result is None else json.loads(self.result)
+
+
 TASK_FIELDS: Final = tuple(field.name for field in fields(Task))
 """The column order that `Task.from_row` takes."""
 

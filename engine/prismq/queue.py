@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import math
 import os
 import time
@@ -10,20 +12,36 @@ from contextlib import nullcontext
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
 from prismq import asynchronous, clock, idle, lottery, sql, submission
 from prismq.asynchronous import Stop
 from prismq.connection import Connection
 from prismq.database import QueueDatabase
-from prismq.driver import Claim, Driver, DriverChoice, DriverName, FailOutcome, Failure, Token, check_choice, connect
+from prismq.driver import (
+    Claim,
+    Driver,
+    DriverChoice,
+    DriverName,
+    FailOutcome,
+    Failure,
+    NewTask,
+    Token,
+    check_choice,
+    connect,
+)
 from prismq.errors import InvalidTaskError, LeaseLostError, QueueProgrammingError
-from prismq.models import SchedulingStrategy, Task
+from prismq.models import SchedulingStrategy, Task, TaskReport
 from prismq.retry import RetryConfig
 from prismq.settings import Durability, SettingsLike
 from prismq.submission import RunAfter
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+REQUEUE_CHUNK: Final = 100
+"""Tasks requeued in one transaction."""
 
 
 class TaskQueue:
@@ -90,20 +108,25 @@ class TaskQueue:
         max_attempts: int = 5,
         compatibility: Mapping[str, Any] | str | None = None,
         idempotency_key: str | None = None,
+        retry: RetryConfig | None = None,
     ) -> int:
         """Store a task and return its id; inside `database.transaction()` it commits with that.
 
         `payload` is anything JSON can hold, or JSON text. Smaller `priority` runs first. `run_after` is a datetime,
         ISO-8601 text or a timedelta from now. `compatibility` is what a worker must offer to get the task. With an
-        `idempotency_key` that is known already nothing is written and the first task's id returned. InvalidTaskError.
+        `idempotency_key` that is known already nothing is written and the first task's id returned. `retry` is this
+        task's own backoff, whoever fails it. InvalidTaskError.
         """
-        return self._ready().enqueue(
-            submission.new_task(type, payload, priority, run_after, max_attempts, compatibility, idempotency_key)
-        )
+        task = submission.new_task(type, payload, priority, run_after, max_attempts, compatibility, idempotency_key)
+        if retry is None:
+            return self._ready().enqueue(task)
+        return self._enqueue_with_retries([task], {0: submission.retry(retry)})[0]
 
     def enqueue_many(self, tasks: Iterable[Mapping[str, Any]]) -> list[int]:
         """Store tasks, each a dict of `enqueue`'s arguments, in one transaction: all or none. Their ids, in order."""
-        return self._ready().enqueue_many(submission.new_tasks(tasks))
+        retries: dict[int, str] = {}
+        new = list(submission.new_tasks(tasks, retries))
+        return self._enqueue_with_retries(new, retries) if retries else self._ready().enqueue_many(new)
 
     def claim(
         self,
@@ -114,15 +137,16 @@ class TaskQueue:
         strategy: SchedulingStrategy | str = SchedulingStrategy.PRIORITY,
         lease_seconds: float = 60,
         wait: float | None = 0,
+        stop: Stop | None = None,
     ) -> Task | None:
         """Take the next task for `lease_seconds`, or None when there is none for this worker.
 
         Its status, lease and attempt change in one transaction. `types` limits by task type. A task with needs
         (`compatibility`) goes only to workers whose `capabilities` meet them. With `wait`, sleep until there is one, up
-        to that many seconds (None: for ever). Settle it with `complete` or `fail`.
+        to that many seconds (None: for ever), or until another thread sets `stop`. Settle it with `complete` or `fail`.
         """
         wanted = submission.claim(worker_id, 1, types, capabilities, strategy, lease_seconds)
-        tasks = self._claim(wanted, wait)
+        tasks = self._claim(wanted, wait, stop)
         return tasks[0] if tasks else None
 
     def claim_many(
@@ -135,10 +159,11 @@ class TaskQueue:
         strategy: SchedulingStrategy | str = SchedulingStrategy.PRIORITY,
         lease_seconds: float = 60,
         wait: float | None = 0,
+        stop: Stop | None = None,
     ) -> list[Task]:
         """As `claim`, for up to `limit` tasks in one transaction, best first; with `wait`, at least one."""
         wanted = submission.claim(worker_id, limit, types, capabilities, strategy, lease_seconds)
-        return self._claim(wanted, wait)
+        return self._claim(wanted, wait, stop)
 
     async def aclaim(
         self,
@@ -182,6 +207,18 @@ class TaskQueue:
         _settled(task, "queued")
         task.attempts -= 1
 
+    def release_many(self, tasks: Iterable[Task]) -> None:
+        """As `release`, in one transaction; LeaseLostError as in `complete_many`."""
+        tasks = list(tasks)
+        now = clock.to_text(clock.now())
+        with self.database.transaction():
+            kept = [self.database.execute(sql.UNCLAIM, (*_token(task), now)).rowcount == 1 for task in tasks]
+        for task, released in zip(tasks, kept, strict=True):
+            if released:
+                _settled(task, "queued")
+                task.attempts -= 1
+        self._refuse([task for task, released in zip(tasks, kept, strict=True) if not released])
+
     def complete(self, task: Task) -> None:
         """Record that the claimed task is done. LeaseLostError when the claim is stale."""
         if not self._ready().complete(_token(task)):
@@ -200,11 +237,13 @@ class TaskQueue:
                 _settled(task, "completed")
         self._refuse([task for task, completed in zip(tasks, kept, strict=True) if not completed])
 
-    def fail(self, task: Task, error: object, *, retry: bool = True, delay_seconds: float | None = None) -> FailOutcome:
+    def fail(
+        self, task: Task, error: object, *, retry: bool | RetryConfig = True, delay_seconds: float | None = None
+    ) -> FailOutcome:
         """Record a failure and return the task's new status. LeaseLostError when the claim is stale.
 
-        With `retry` it is "queued" again, after the retry configuration's backoff or `delay_seconds`, while attempts
-        remain, then "dead_letter"; without, "failed".
+        With `retry` it is "queued" again while attempts remain, then "dead_letter"; without, "failed". It waits for
+        `delay_seconds`, else the backoff that it was enqueued with, else that of `retry`, else the queue's.
         """
         (outcome,) = self.fail_many([(task, error)], retry=retry, delay_seconds=delay_seconds)
         return outcome
@@ -213,15 +252,18 @@ class TaskQueue:
         self,
         failures: Iterable[tuple[Task, object]],
         *,
-        retry: bool = True,
+        retry: bool | RetryConfig = True,
         delay_seconds: float | None = None,
     ) -> list[FailOutcome]:
         """As `fail` for pairs of task and error, in one transaction; LeaseLostError as in `complete_many`."""
         failures = list(failures)
+        tokens = [_token(task) for task, _ in failures]
+        usual = retry if isinstance(retry, RetryConfig) else self.retry
+        own = self._retries([token.task_id for token in tokens]) if retry and delay_seconds is None else {}
         requests = []
-        for task, error in failures:
-            token = _token(task)
-            seconds = self.retry.delay_seconds(token.attempt) if delay_seconds is None else delay_seconds
+        for token, (_, error) in zip(tokens, failures, strict=True):
+            backoff = own.get(token.task_id, usual)
+            seconds = backoff.delay_seconds(token.attempt) if delay_seconds is None else delay_seconds
             delay_ms = submission.milliseconds(seconds, "delay_seconds")
             requests.append(Failure(token, submission.message(error), bool(retry), delay_ms))
         outcomes = self._ready().fail_many(requests)
@@ -263,6 +305,39 @@ class TaskQueue:
         """Give a failed or dead-lettered task all its attempts again; False for any other."""
         return self.database.execute(sql.REQUEUE, (_id(task_id), clock.to_text(clock.now()))).rowcount == 1
 
+    def requeue_all(
+        self,
+        types: Iterable[str] | str | None = None,
+        status: Literal["dead_letter", "failed"] = "dead_letter",
+        limit: int | None = None,
+    ) -> int:
+        """`requeue` for all tasks of that status, of these types, oldest first, up to `limit`. How many they were.
+
+        Each hundred is a transaction of its own, so nobody waits for many; when one fails, those before it stand.
+        """
+        if status not in ("dead_letter", "failed"):
+            raise InvalidTaskError(f"status is {status!r}; only 'dead_letter' and 'failed' tasks can be requeued")
+        names = submission.type_names(types)
+        wanted = None if names is None else names.decode()
+        left = math.inf if limit is None else submission.count(limit, "limit")
+        newest = self.database.execute(sql.LAST_ID).fetchone()[0]
+        last = requeued = 0
+        while left > 0:
+            size = int(min(REQUEUE_CHUNK, left))
+            chunk = self.database.execute(sql.FAILED_IDS, (status, wanted, last, newest, size)).fetchall()
+            if not chunk:
+                break
+            ids = [row[0] for row in chunk]
+            found = (json.dumps(ids), clock.to_text(clock.now()), status)
+            changed = self.database.execute(sql.REQUEUE_MANY, found).rowcount
+            last, left, requeued = ids[-1], left - changed, requeued + changed
+        return requeued
+
+    def report(self, task_id: int) -> TaskReport | None:
+        """The progress, result or traceback of the task's last attempt that told any, else None."""
+        row = self.database.execute(sql.GET_REPORT, (_id(task_id),)).fetchone()
+        return None if row is None else TaskReport.from_dict(dict(row))
+
     def get(self, task_id: int) -> Task | None:
         """The task as it is now, None when there is none with this id."""
         row = self.database.execute(sql.GET, (_id(task_id),)).fetchone()
@@ -295,6 +370,29 @@ class TaskQueue:
             driver = self._driver = connect(connection, self._driver_choice)
             self._connection = connection
         return driver
+
+    def _enqueue_with_retries(self, tasks: list[NewTask], retries: Mapping[int, str]) -> list[int]:
+        """`retries` has the place of each task with a backoff of its own. What was there already stays as it is."""
+        with self.database.transaction():
+            known = {place for place in retries if (key := tasks[place][3]) is not None and self._has_key(key)}
+            ids = self._ready().enqueue_many(tasks)
+            for place, retry in retries.items():
+                if place not in known:
+                    self.database.execute(sql.KEEP_RETRY, (ids[place], retry))
+        return ids
+
+    def _has_key(self, key: bytes) -> bool:
+        return self.database.execute(sql.FIND_KEY, (key.decode(),)).fetchone() is not None
+
+    def _retries(self, ids: list[int]) -> dict[int, RetryConfig]:
+        """The backoffs that these tasks were enqueued with."""
+        found = {}
+        for task_id, text in self.database.execute(sql.RETRIES, (json.dumps(ids),)).fetchall():
+            try:
+                found[task_id] = RetryConfig.from_dict(json.loads(text))
+            except ValueError as error:
+                _log.warning("task %s has a backoff that can't be read, the usual one is used: %s", task_id, error)
+        return found
 
     def _claim(self, wanted: Claim, wait: float | None, stop: Stop | None = None) -> list[Task]:
         driver = self._ready()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,16 @@ class RetryConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not lowest <= value < float("inf"):
                 raise ValueError(f"RetryConfig.{name} is {value!r}; it must be a finite number of at least {lowest}")
+
+    @classmethod
+    def from_dict(cls, values: object) -> Self:
+        """Build from a mapping of the fields, as a configuration holds it; ValueError for a bad one."""
+        known = [field.name for field in fields(cls)]
+        if not isinstance(values, Mapping):
+            raise ValueError(f"retry is {values!r:.100}; it must be an object with {', '.join(known)}")
+        if unknown := [key for key in values if key not in known]:
+            raise ValueError(f"retry has the unknown key {unknown[0]!r}; known are {', '.join(known)}")
+        return cls(**values)
 
     def delay_seconds(self, attempt: int) -> float:
         """The wait after the given attempt (1 = the first): min(initial * multiplier^(attempt-1), max), +-jitter."""

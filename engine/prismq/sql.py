@@ -72,6 +72,11 @@ WHERE id IN (SELECT id FROM task_queue INDEXED BY ix_task_status_prio_time
              WHERE phase = 0 AND needs = 0 AND turn <= ?1 ORDER BY turn LIMIT ?2)
 RETURNING id, status, error_message"""
 
+# Of a worker that has died, so that its tasks come back at once. ?1 now, ?2 worker
+END_LEASES: Final = """UPDATE task_queue SET lease_until_utc = ?1, updated_at_utc = ?1
+WHERE id IN (SELECT id FROM task_queue INDEXED BY ix_task_status_prio_time
+             WHERE phase = 0 AND needs = 0 AND locked_by = ?2)"""
+
 # Is any ready task choosy about its worker?
 CONSTRAINED: Final = """SELECT 1 FROM task_queue INDEXED BY ix_task_status_prio_time
 WHERE phase = 1 AND needs > 0 LIMIT 1"""
@@ -262,6 +267,53 @@ GET: Final = """SELECT id, type, priority, payload, compatibility, status, attem
 # ?1 id, ?2 now
 CANCEL: Final = """UPDATE task_queue SET status = 'failed', error_message = 'Cancelled by user', finished_at_utc = ?2,
   updated_at_utc = ?2, lease_until_utc = NULL WHERE id = ?1 AND status IN ('queued', 'processing')"""
-REQUEUE: Final = """UPDATE task_queue SET status = 'queued', attempts = 0, run_after_utc = ?2, updated_at_utc = ?2,
+_AS_NEW: Final = """UPDATE task_queue SET status = 'queued', attempts = 0, run_after_utc = ?2, updated_at_utc = ?2,
   finished_at_utc = NULL, lease_until_utc = NULL, reserved_at_utc = NULL, processing_started_utc = NULL,
-  locked_by = NULL WHERE id = ?1 AND status IN ('failed', 'dead_letter')"""
+  locked_by = NULL"""
+REQUEUE: Final = f"{_AS_NEW} WHERE id = ?1 AND status IN ('failed', 'dead_letter')"
+
+# The next ones to requeue. ?1 status, ?2 wanted types (JSON array) or NULL for all, ?3 the last id looked at, ?4 the
+# last one to look at, ?5 how many
+FAILED_IDS: Final = """SELECT id FROM task_queue WHERE id > ?3 AND id <= ?4 AND status = ?1
+  AND (?2 IS NULL OR type IN (SELECT value FROM json_each(?2))) ORDER BY id LIMIT ?5"""
+LAST_ID: Final = "SELECT coalesce(max(id), 0) FROM task_queue"
+# ?1 ids (JSON array), ?2 now, ?3 status
+REQUEUE_MANY: Final = f"{_AS_NEW} WHERE id IN (SELECT value FROM json_each(?1)) AND status = ?3"
+
+# -- what tasks are enqueued with and tell of themselves --------------------------------------------------------------
+
+# ?1 id, ?2 retry configuration (JSON)
+KEEP_RETRY: Final = "INSERT INTO task_options (task_id, retry) VALUES (?1, ?2) ON CONFLICT (task_id) DO NOTHING"
+# ?1 ids (JSON array)
+RETRIES: Final = """SELECT task_id, retry FROM task_options
+WHERE task_id IN (SELECT value FROM json_each(?1)) AND retry IS NOT NULL"""
+
+# A stale worker's report changes nothing. ?4 now, ?5 progress, ?6 note
+REPORT_PROGRESS: Final = f"""INSERT INTO task_reports (task_id, attempt, progress, note, updated_at_utc)
+SELECT id, attempts, ?5, ?6, ?4 FROM task_queue {_HELD}
+ON CONFLICT (task_id) DO UPDATE SET attempt = excluded.attempt, progress = excluded.progress, note = excluded.note,
+  result = NULL, traceback = NULL, updated_at_utc = excluded.updated_at_utc"""
+# ?4 now, ?5 result (JSON), ?6 traceback
+REPORT_END: Final = f"""INSERT INTO task_reports (task_id, attempt, result, traceback, updated_at_utc)
+SELECT id, attempts, ?5, ?6, ?4 FROM task_queue {_HELD}
+ON CONFLICT (task_id) DO UPDATE SET attempt = excluded.attempt,
+  progress = CASE WHEN attempt = excluded.attempt THEN progress END,
+  note = CASE WHEN attempt = excluded.attempt THEN note END,
+  result = excluded.result, traceback = excluded.traceback, updated_at_utc = excluded.updated_at_utc"""
+# The columns of a TaskReport, in the order of its fields. ?1 id
+GET_REPORT: Final = """SELECT task_id, attempt, progress, note, result, traceback, updated_at_utc
+FROM task_reports WHERE task_id = ?1"""
+
+# ?1 task id, ?2 time, ?3 level, ?4 message, ?5 details (JSON or NULL)
+LOG: Final = """INSERT INTO task_logs (task_id, at_utc, level, message, details)
+SELECT id, ?2, ?3, ?4, ?5 FROM task_queue WHERE id = ?1"""
+
+# -- a worker's own row -----------------------------------------------------------------------------------------------
+
+# ?1 worker_id, ?2 capabilities (JSON), ?3 now
+REGISTER_WORKER: Final = """INSERT INTO workers (worker_id, capabilities, heartbeat_utc) VALUES (?1, ?2, ?3)
+ON CONFLICT (worker_id) DO UPDATE SET capabilities = excluded.capabilities, heartbeat_utc = excluded.heartbeat_utc"""
+# ?1 worker_id, ?2 now
+BEAT: Final = "UPDATE workers SET heartbeat_utc = ?2 WHERE worker_id = ?1"
+# ?1 worker_id
+REMOVE_WORKER: Final = "DELETE FROM workers WHERE worker_id = ?1"

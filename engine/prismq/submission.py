@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
@@ -15,11 +16,12 @@ from prismq import clock
 from prismq.driver import Claim, NewTask
 from prismq.errors import InvalidTaskError
 from prismq.models import SchedulingStrategy
+from prismq.retry import RetryConfig
 
 RunAfter = datetime | timedelta | str | None
 """When a task may first run: a time (naive is UTC), ISO-8601 text, a delay from now, or None for at once."""
 
-_MAX_SECONDS: Final = 100 * 366 * 86400.0
+MAX_SECONDS: Final = 100 * 366 * 86400.0
 
 
 def _encoder(sort_keys: bool) -> Callable[[Any], str]:
@@ -73,10 +75,17 @@ def new_task(
     )
 
 
-def new_tasks(tasks: Iterable[Mapping[str, Any]]) -> Iterator[NewTask]:
-    """The tasks to store, each given as a mapping of `new_task`'s arguments; the refusal names the task's index."""
+def new_tasks(tasks: Iterable[Mapping[str, Any]], retries: dict[int, str]) -> Iterator[NewTask]:
+    """The tasks to store, each given as a mapping of `new_task`'s arguments; the refusal names the task's index.
+
+    What one has as `retry` besides is put into `retries` under its index, checked, as JSON.
+    """
     for index, task in enumerate(tasks):
         try:
+            if "retry" in task:
+                task = dict(task)
+                if (own := task.pop("retry")) is not None:
+                    retries[index] = retry(own)
             yield new_task(**task)
         except InvalidTaskError as error:
             raise InvalidTaskError(f"task {index} of the batch: {error}") from error
@@ -91,6 +100,13 @@ def text(value: object, name: str) -> bytes:
     if not value or value.isspace():
         raise InvalidTaskError(f"{name} is empty; it must be text with something in it")
     return _utf8(value, name)
+
+
+def retry(value: object) -> str:
+    """A task's own backoff as JSON."""
+    if not isinstance(value, RetryConfig):
+        raise InvalidTaskError(f"retry is {value!r:.100}; it must be a RetryConfig")
+    return json.dumps(asdict(value), separators=(",", ":"))
 
 
 @lru_cache(1024)
@@ -140,10 +156,10 @@ def _claim(
     text(worker_id, "worker_id")
     return Claim(
         worker_id,
-        _types(types),
+        type_names(types),
         _capabilities(capabilities),
         _strategy(strategy),
-        _count(limit, "limit"),
+        count(limit, "limit"),
         milliseconds(lease_seconds, "lease_seconds", 0.001),
     )
 
@@ -156,7 +172,7 @@ def _strategy(value: SchedulingStrategy | str) -> SchedulingStrategy:
         raise InvalidTaskError(f"strategy is {value!r}; it must be one of {known}") from None
 
 
-def _types(wanted: Iterable[str] | str | None) -> bytes | None:
+def type_names(wanted: Iterable[str] | str | None) -> bytes | None:
     """Task types as a JSON array, None for all; a single type may stand alone."""
     if wanted is None:
         return None
@@ -181,7 +197,7 @@ def _capabilities(offered: Mapping[str, Any] | None) -> bytes:
 
 def milliseconds(seconds: object, name: str, lowest: float = 0.0) -> int:
     """A duration in seconds as whole ms, at least 1 when positive."""
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not lowest <= seconds <= _MAX_SECONDS:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not lowest <= seconds <= MAX_SECONDS:
         raise InvalidTaskError(f"{name} is {seconds!r}; it must be a number of seconds, at least {lowest:g}")
     return max(1, round(seconds * 1000)) if seconds else 0
 
@@ -190,7 +206,7 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _count(value: object, name: str) -> int:
+def count(value: object, name: str) -> int:
     """A whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
         raise InvalidTaskError(f"{name} is {value!r}; it must be a whole number of at least 1")
@@ -274,7 +290,7 @@ def _parsed_time(value: object) -> datetime:
 def _why_not_a_task(task: object) -> str:
     if not isinstance(task, Mapping):
         return f"it is {task!r:.100}, not a dict of enqueue's arguments"
-    known = inspect.signature(new_task).parameters
+    known = [*inspect.signature(new_task).parameters, "retry"]
     unknown = sorted(str(key) for key in task if key not in known)
     if unknown:
         return f"unknown keys {', '.join(unknown)}; known are {', '.join(known)}"

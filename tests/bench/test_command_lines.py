@@ -22,6 +22,8 @@ from bench.command import main
         (["pairs", "--rounds", "0"], "at least 1"),
         (["pairs", "--seconds", "-1"], "more than 0"),
         (["pairs", "--durability", "maybe"], "invalid choice"),
+        (["workers", "--tasks", "0"], "at least 1"),
+        (["workers", "--prefetch", "-1"], "at least 1"),
     ],
 )
 def test_usage_errors(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,7 +33,7 @@ def test_usage_errors(arguments: list[str], complaint: str, capsys: pytest.Captu
     assert complaint in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["wake", "idle", "soak", "group", "pairs"])
+@pytest.mark.parametrize("command", ["wake", "idle", "soak", "group", "pairs", "workers"])
 def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])

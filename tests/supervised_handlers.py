@@ -1,0 +1,26 @@
+"""Handlers for the supervisor's tests, which its processes import."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+
+import prismq
+from prismq import Task, TaskHandlerRegistry
+
+if os.environ.get("PRISMQ_TEST_BROKEN_IN_PROCESSES") and multiprocessing.parent_process() is not None:
+    raise RuntimeError("not in this process")
+
+empty = TaskHandlerRegistry()
+
+
+@prismq.handler("nap")
+def nap(task: Task) -> None:
+    time.sleep(task.get_payload_dict()["seconds"])
+
+
+@prismq.handler("crash")
+def crash(task: Task) -> None:
+    """As a segmentation fault would."""
+    os._exit(7)

@@ -1,0 +1,333 @@
+"""`prismq worker` with real processes: stopped, killed, crashed and orphaned, and where the tasks are then."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import prismq
+from prismq import RetryConfig, TaskQueue, WorkerConfig
+from prismq.cli import main
+from prismq.supervisor import Supervisor
+
+ROOT = Path(__file__).resolve().parents[1]
+HANDLERS = "tests.supervised_handlers"
+WINDOWS = os.name == "nt"
+STOP = signal.CTRL_BREAK_EVENT if sys.platform == "win32" else signal.SIGTERM
+STARTED = re.compile(r"(\S+) started as process (\d+)")
+
+
+class Worker:
+    """A `prismq worker` on a test's queue, and what it says."""
+
+    def __init__(self, queue: TaskQueue, log: Path, options: tuple[str, ...]) -> None:
+        self._log = log
+        group: dict[str, Any] = {"start_new_session": True}
+        if sys.platform == "win32":
+            group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        command = (sys.executable, "-m", "prismq", "--db", str(queue.database.db_path), "worker")
+        with log.open("w") as file:
+            self.process = subprocess.Popen(
+                [*command, "--handlers", HANDLERS, "--id", "w", *options], cwd=ROOT, stderr=file, **group
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def started(self) -> list[int]:
+        """The processes it has started so far."""
+        return [int(pid) for _, pid in STARTED.findall(self.log)]
+
+    def signal(self, number: int = STOP) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Its exit status; none of its processes is left by then."""
+        status = self.process.wait(60)
+        assert not [pid for pid in self.started if psutil.pid_exists(pid)], self.log
+        return status
+
+
+@pytest.fixture
+def queue(path: Path) -> Iterator[TaskQueue]:
+    with TaskQueue(path) as queue:
+        yield queue
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing is registered, no handlers' module is imported and the path is as it was, before the test and after."""
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    monkeypatch.delitem(sys.modules, HANDLERS, raising=False)
+    prismq.reset_global_registry()
+    yield
+    prismq.reset_global_registry()
+
+
+@pytest.fixture
+def start(queue: TaskQueue, tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+    """Starts workers, and leaves nothing of them behind."""
+    workers: list[Worker] = []
+
+    def start_one(*options: str) -> Worker:
+        workers.append(Worker(queue, tmp_path / f"log-{len(workers)}", options))
+        return workers[-1]
+
+    yield start_one
+    for worker in workers:
+        for pid in [worker.process.pid, *worker.started]:
+            try:
+                psutil.Process(pid).kill()
+            except psutil.NoSuchProcess:
+                continue
+        worker.process.wait(60)
+
+
+def until(condition: Callable[[], Any], what: Callable[[], str] = lambda: "") -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, what()
+        time.sleep(0.02)
+
+
+def look_from_outside(path: Path) -> str:
+    """Each task's status and attempts, read by a program that changes nothing."""
+    query = "SELECT status, attempts FROM task_queue"
+    script = f"import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('{query}').fetchall())"
+    command = [sys.executable, "-c", script, str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+
+def counts(queue: TaskQueue) -> dict[str, int]:
+    return {row[0]: row[1] for row in queue.database.execute("SELECT status, count(*) FROM task_queue GROUP BY 1")}
+
+
+def naps(queue: TaskQueue, count: int, seconds: float) -> list[int]:
+    return queue.enqueue_many([{"type": "nap", "payload": {"seconds": seconds}} for _ in range(count)])
+
+
+def test_stopped_in_the_middle_it_finishes_what_runs_and_leaves_the_rest(
+    queue: TaskQueue, start: Callable[..., Worker]
+) -> None:
+    naps(queue, 500, 0.1)
+    worker = start("--processes", "2", "--grace", "30")
+    until(lambda: counts(queue).get("completed", 0) >= 5 and len(worker.started) == 2, lambda: worker.log)
+    worker.signal()
+    assert worker.wait() == 0, worker.log
+    left = counts(queue)
+    assert set(left) == {"completed", "queued"}, worker.log
+    assert sum(left.values()) == 500
+    attempts = queue.database.execute("SELECT DISTINCT status, attempts FROM task_queue ORDER BY 1").fetchall()
+    assert [tuple(row) for row in attempts] == [("completed", 1), ("queued", 0)]
+
+
+def test_what_does_not_end_within_the_grace_period_is_given_back(
+    queue: TaskQueue, start: Callable[..., Worker]
+) -> None:
+    (task_id,) = naps(queue, 1, 600)
+    worker = start("--grace", "0.2")
+    until(lambda: counts(queue) == {"processing": 1}, lambda: worker.log)
+    worker.signal()
+    assert worker.wait() == 0, worker.log
+    task = queue.get(task_id)
+    assert task is not None
+    assert (task.status, task.locked_by, task.lease_until_utc) == ("queued", None, None)
+
+
+def test_a_second_signal_kills_and_the_tasks_come_back_at_once(queue: TaskQueue, start: Callable[..., Worker]) -> None:
+    (task_id,) = naps(queue, 1, 600)
+    worker = start("--processes", "2", "--grace", "600")
+    until(lambda: counts(queue) == {"processing": 1}, lambda: worker.log)
+    queue.close()  # nobody else is there to bring the task back
+    worker.signal()
+    until(lambda: "stopping" in worker.log, lambda: worker.log)
+    time.sleep(0.6)  # sooner it would be the same signal
+    worker.signal()
+    assert worker.wait() == 130, worker.log
+    assert look_from_outside(queue.database.db_path) == "[('queued', 1)]"
+    task = queue.get(task_id)
+    assert task is not None
+    assert "Lease expired: worker w-" in (task.error_message or "")
+
+
+@pytest.mark.skipif(WINDOWS, reason="a process can't send itself such a signal there")
+def test_two_signals_at_once_are_one(
+    queue: TaskQueue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    monkeypatch.setattr(prismq.supervisor, "ONE_SIGNAL_SECONDS", 600)
+    naps(queue, 1, 0.5)
+    supervisor = Supervisor(HANDLERS, WorkerConfig("w"), queue.database.db_path)
+
+    def send_two() -> None:
+        until(lambda: counts(queue) == {"processing": 1}, lambda: caplog.text)
+        os.kill(os.getpid(), signal.SIGTERM)
+        until(lambda: "stopping" in caplog.text)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with caplog.at_level("INFO"), ThreadPoolExecutor(1) as thread:
+        sent = thread.submit(send_two)
+        assert supervisor.run() == 0
+        sent.result()
+    assert counts(queue) == {"completed": 1}
+
+
+def test_a_crashed_process_is_replaced_and_its_task_comes_back_before_its_lease_ends(
+    queue: TaskQueue, start: Callable[..., Worker]
+) -> None:
+    crash = queue.enqueue("crash", max_attempts=1, priority=1)
+    naps(queue, 1, 0)
+    worker = start("--lease", "600")
+    until(lambda: counts(queue) == {"dead_letter": 1, "completed": 1}, lambda: worker.log)
+    worker.signal()
+    assert worker.wait() == 0, worker.log
+    assert len(worker.started) == 2
+    assert "ended with status 7; another one starts in" in worker.log
+    task = queue.get(crash)
+    assert task is not None
+    assert task.attempts == 1
+    assert re.fullmatch(r"Lease expired: worker w-1-\w+ did not finish attempt 1 by .* UTC", task.error_message or "")
+
+
+def test_the_pause_before_a_replacement_grows_with_each_crash(
+    queue: TaskQueue, caplog: pytest.LogCaptureFixture, fresh: None
+) -> None:
+    queue.enqueue("crash", max_attempts=3)
+    restart = RetryConfig(initial_delay_seconds=0.1, backoff_multiplier=3, jitter_factor=0)
+    supervisor = Supervisor(HANDLERS, WorkerConfig("w"), queue.database.db_path, restart=restart)
+    with caplog.at_level("INFO"), ThreadPoolExecutor(1) as thread:
+        ended = thread.submit(supervisor.run)
+        until(lambda: counts(queue) == {"dead_letter": 1}, lambda: caplog.text)
+        supervisor.stop()
+        assert ended.result(60) == 0
+    pauses = re.findall(r"ended with status 7; another one starts in (\S+) s", caplog.text)
+    assert pauses == ["0.1", "0.3", "0.9"]
+
+
+def test_when_no_process_ever_gets_to_work_it_gives_up(
+    queue: TaskQueue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    monkeypatch.setenv("PRISMQ_TEST_BROKEN_IN_PROCESSES", "1")
+    restart = RetryConfig(initial_delay_seconds=0.01)
+    config = WorkerConfig("w", processes=2, max_retries=1)
+    assert Supervisor(HANDLERS, config, queue.database.db_path, restart=restart).run() == 1
+    assert len(re.findall("ended with status 3", caplog.text)) >= 4
+    assert re.search("ended with status 3, as all did since [23] tries", caplog.text)
+
+
+def test_processes_whose_supervisor_was_killed_finish_and_end(queue: TaskQueue, start: Callable[..., Worker]) -> None:
+    naps(queue, 500, 0.1)
+    worker = start("--processes", "2")
+    until(lambda: counts(queue).get("completed", 0) >= 5 and len(worker.started) == 2, lambda: worker.log)
+    worker.process.kill()
+    worker.process.wait(60)
+    until(lambda: not [pid for pid in worker.started if psutil.pid_exists(pid)], lambda: worker.log)
+    assert set(counts(queue)) == {"completed", "queued"}, worker.log
+
+
+@pytest.mark.skipif(WINDOWS, reason="a process can't be sent SIGTERM there")
+def test_a_process_that_is_told_to_end_alone_finishes_and_is_replaced(
+    queue: TaskQueue, start: Callable[..., Worker]
+) -> None:
+    naps(queue, 1, 1)
+    worker = start("--processes", "1")
+    until(lambda: counts(queue) == {"processing": 1}, lambda: worker.log)
+    os.kill(worker.started[0], signal.SIGTERM)
+    until(lambda: len(worker.started) == 2, lambda: worker.log)
+    assert counts(queue) == {"completed": 1}
+    assert "ended with status 0; another one starts" in worker.log
+    worker.signal()
+    assert worker.wait() == 0, worker.log
+
+
+@pytest.mark.skipif(WINDOWS, reason="the other tests send such signals to the whole group there")
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_that_reach_the_whole_group_before_it_works(
+    queue: TaskQueue, start: Callable[..., Worker], number: str
+) -> None:
+    naps(queue, 500, 0.05)
+    worker = start("--processes", "2")
+    until(lambda: len(worker.started) == 2, lambda: worker.log)  # which hardly run by now
+    os.killpg(worker.process.pid, getattr(signal, number))
+    assert worker.wait() == 0, worker.log
+    assert "Traceback" not in worker.log
+    assert set(counts(queue)) <= {"completed", "queued"}, worker.log
+
+
+@pytest.mark.skipif(WINDOWS, reason="the other tests send such signals to the whole group there")
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_signals_that_reach_the_whole_group_while_handlers_run_in_processes(
+    queue: TaskQueue, start: Callable[..., Worker], number: str
+) -> None:
+    naps(queue, 2, 1)
+    worker = start("--pool", "process", "--concurrency", "2")
+    until(lambda: counts(queue) == {"processing": 2}, lambda: worker.log)
+    time.sleep(0.5)  # the handlers' processes start meanwhile, or not: either way the tasks are to be finished
+    os.killpg(worker.process.pid, getattr(signal, number))
+    assert worker.wait() == 0, worker.log
+    assert counts(queue) == {"completed": 2}, worker.log
+
+
+# Mistakes, all of them told before any process starts
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--handlers", "no.such.module"],
+            "the handlers' module 'no.such.module' can't be imported: ModuleNotFoundErr",
+        ),
+        (["--handlers", "tests.broken_handlers"], r"RuntimeError: not today \(.*broken_handlers.py, line 3\)"),
+        (["--handlers", "no_such.py"], r"there is no file .*no_such.py with handlers"),
+        (["--handlers", "no_such.json"], "there is no such configuration file"),
+        (["--handlers", "handlers.ini"], "'handlers.ini' can't be imported"),
+        (["--handlers", "tests.named_handlers"], "registers no handlers with @prismq.handler.*; it has no registries"),
+        (["--handlers", f"{HANDLERS}:empty"], "the registry 'empty' of module .* is empty; its registries are empty"),
+        (["--handlers", f"{HANDLERS}:other"], "module .* has no registry 'other'; its registries are empty"),
+        (["--handlers", "{example}:registry"], "a configuration file has no registries; leave ':registry' out"),
+        (
+            ["--handlers", "{example}", "--types", "send_email,fax"],
+            "types has 'fax', for which .* has no handler; it ha",
+        ),
+        (["--handlers", "{example}", "--config", "no_such.toml"], "there is no such configuration file"),
+        (["--handlers", "{example}", "--types", ","], "types is .*; it must be text with something in it"),
+        (["--handlers", "{example}", "--lease", "0"], "lease_duration_seconds is 0.0; it must be a number of seconds"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fresh: None, options: list[str], message: str
+) -> None:
+    example = str(ROOT / "examples" / "config" / "task_handlers.json")
+    options = [option.replace("{example}", example) for option in options]
+    assert main(["--db", str(tmp_path / "queue.db"), "worker", *options]) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+    assert error.startswith("prismq: ")
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "queue.db").exists()
+
+
+def test_a_database_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str], fresh: None) -> None:
+    (tmp_path / "queue.db").write_text("just text " * 500)
+    example = str(ROOT / "examples" / "config" / "task_handlers.json")
+    assert main(["--db", str(tmp_path / "queue.db"), "worker", "--handlers", example]) == 1
+    assert "not a database" in capsys.readouterr().err
+
+
+def test_a_file_named_like_another_module(tmp_path: Path, capsys: pytest.CaptureFixture[str], fresh: None) -> None:
+    (tmp_path / "json.py").write_text("")
+    assert main(["--db", str(tmp_path / "queue.db"), "worker", "--handlers", str(tmp_path / "json.py")]) == 2
+    assert "give the file another name" in capsys.readouterr().err

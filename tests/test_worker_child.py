@@ -1,0 +1,182 @@
+"""Handlers in processes of their own: what kills one fails one task, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from prismq import QueueProgrammingError, RetryConfig, Task, TaskHandlerRegistry, TaskQueue, WorkerEngine
+from tests.test_worker import LONG, lose, status, wait_for, working
+from tests.work import obey, process_id
+
+needs_signals = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
+
+
+@pytest.fixture
+def driver() -> str:
+    """One is enough: it makes no difference here, and processes take time to start."""
+    return "auto"
+
+
+def worker(queue: TaskQueue, **options: Any) -> WorkerEngine:
+    registry = TaskHandlerRegistry()
+    registry.register_handler("obey", obey, keep_result=True)
+    registry.register_handler("pid", process_id, keep_result=True)
+    options = {"retry": RetryConfig(initial_delay_seconds=0), **options}
+    return WorkerEngine(queue, "w", handler_registry=registry, pool="process", **options)
+
+
+def result(queue: TaskQueue, task_id: int) -> Any:
+    report = queue.report(task_id)
+    assert report is not None
+    return report.get_result()
+
+
+def error(queue: TaskQueue, task_id: int) -> str:
+    task = queue.get(task_id)
+    assert task is not None
+    return task.error_message or ""
+
+
+def test_each_slot_keeps_its_process(queue: TaskQueue) -> None:
+    ids = queue.enqueue_many([{"type": "pid"}] * 10)
+    worker(queue).run_loop(max_iterations=10)
+    (pid,) = {result(queue, one) for one in ids}
+    assert pid != os.getpid()
+    wait_for(lambda: not psutil.pid_exists(pid))
+
+
+def test_handlers_of_two_slots_run_at_the_same_time(queue: TaskQueue) -> None:
+    ids = queue.enqueue_many([{"type": "obey", "payload": {"do": "sleep", "seconds": 0.3}}] * 2 + [{"type": "pid"}] * 2)
+    worker(queue, concurrency=2).run_loop(max_iterations=4)
+    tasks = [queue.get(one) for one in ids[:2]]
+    starts = [task.processing_started_utc for task in tasks if task]
+    ends = [task.finished_at_utc for task in tasks if task]
+    assert max(start for start in starts if start) < min(end for end in ends if end)
+
+
+def test_outcomes_come_back_from_the_process(queue: TaskQueue) -> None:
+    def order(**payload: Any) -> int:
+        return queue.enqueue("obey", payload, max_attempts=1)
+
+    kept = order(do="return", value={"a": [1, None]})
+    broken, discarded = order(do="raise", text="bröken"), order(do="discard")
+    left = order(do="exit", code=3)
+    later = queue.enqueue("obey", {"do": "retry later", "seconds": 1000})
+    worker(queue).run_loop(max_iterations=5)
+    assert result(queue, kept) == {"a": [1, None]}
+    assert (status(queue, broken), error(queue, broken)) == ("dead_letter", "ValueError: bröken")
+    report = queue.report(broken)
+    assert report is not None
+    assert "in obey" in (report.traceback or "")
+    assert (status(queue, discarded), error(queue, discarded)) == ("failed", "Discard: never")
+    assert (status(queue, left), error(queue, left)) == ("dead_letter", "SystemExit: 3")
+    assert (status(queue, later), error(queue, later)) == ("queued", "RetryLater: not yet")
+
+
+DEATHS = [
+    ({"do": "die", "code": 7}, "ended with exit code 7"),
+    pytest.param({"do": "be killed"}, "was killed by SIGKILL", marks=needs_signals),
+    pytest.param({"do": "segfault"}, "was killed by SIGSEGV", marks=needs_signals),
+]
+
+
+@pytest.mark.parametrize(("payload", "how"), DEATHS)
+def test_a_task_that_kills_its_process_has_failed_and_takes_no_other_down(
+    queue: TaskQueue, payload: dict[str, Any], how: str
+) -> None:
+    others = queue.enqueue_many([{"type": "obey", "payload": {"do": "sleep", "seconds": 0.02}}] * 20)
+    killer = queue.enqueue("obey", payload, max_attempts=2)
+    worker(queue, concurrency=2, prefetch=5).run_loop(max_iterations=22)
+    task = queue.get(killer)
+    assert task is not None
+    assert (task.status, task.attempts) == ("dead_letter", 2)
+    assert error(queue, killer).startswith(f"ChildProcessError: the process that ran it {how}")
+    assert [(status(queue, one), (queue.get(one) or Task()).attempts) for one in others] == [("completed", 1)] * 20
+
+
+def test_a_handler_whose_time_is_up_is_killed_with_its_process(queue: TaskQueue) -> None:
+    slow = queue.enqueue("obey", {"do": "sleep", "seconds": 3600}, max_attempts=1, priority=1)
+    after = queue.enqueue("pid")
+    worker(queue, timeout_seconds=1.0).run_loop(max_iterations=2)
+    assert (status(queue, slow), error(queue, slow)) == (
+        "dead_letter",
+        "TimeoutError: it took longer than the 1 s it may take",
+    )
+    assert status(queue, after) == "completed"
+
+
+def test_stopping_kills_what_does_not_end_within_the_grace_period(queue: TaskQueue, tmp_path: Path) -> None:
+    task_id = queue.enqueue("obey", {"do": "sleep", "seconds": 3600})
+    with working(worker(queue, grace_seconds=0.05)):
+        wait_for(lambda: psutil.Process().children())
+        wait_for(lambda: status(queue, task_id) == "processing")
+    assert status(queue, task_id) == "queued"
+    assert not [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_a_handler_in_a_process_has_its_context(queue: TaskQueue) -> None:
+    task_id = queue.enqueue("obey", {"do": "tell", "lease": 500})
+    worker(queue).run_loop(max_iterations=1)
+    assert error(queue, task_id) == ""
+    report = queue.report(task_id)
+    assert report is not None
+    assert (report.progress, report.note) == (0.75, "the last one")
+    lines = queue.database.execute("SELECT level, message, details FROM task_logs").fetchall()
+    assert [tuple(line) for line in lines] == [("INFO", "under way", '{"at": 1}')]
+
+
+@pytest.mark.parametrize("way", [lose, lambda queue, task_id: queue.cancel(task_id)])
+def test_a_handler_in_a_process_is_told_that_it_lost_its_task(
+    queue: TaskQueue, tmp_path: Path, way: Callable[[TaskQueue, int], object]
+) -> None:
+    file = tmp_path / "began"
+    task_id = queue.enqueue("obey", {"do": "wait to be cancelled", "file": str(file)})
+    engine = worker(queue, lease_seconds=0.5)
+    with working(engine):
+        wait_for(file.exists)
+        way(queue, task_id)
+        wait_for(lambda: file.read_text(encoding="utf-8") == "told")
+        wait_for(lambda: engine.counts.refused == 1)
+
+
+def test_a_handler_that_no_process_can_find_is_said_so_and_not_tried_again(queue: TaskQueue) -> None:
+    task_id = queue.enqueue("t")
+    WorkerEngine(queue, "w", pool="process").run_loop(lambda task: None, max_iterations=1)
+    assert status(queue, task_id) == "failed"
+    assert "it has to be a function at the top level of a module" in error(queue, task_id)
+
+
+def test_one_task_alone_can_run_in_a_process(queue: TaskQueue) -> None:
+    task_id = queue.enqueue("pid")
+    assert worker(queue).claim_and_process()
+    assert result(queue, task_id) != os.getpid()
+
+
+@needs_signals
+def test_the_processes_of_a_worker_that_was_killed_end_with_it(queue: TaskQueue, hire: Any, tmp_path: Path) -> None:
+    file = tmp_path / "began"
+    task_id = queue.enqueue("obey", {"do": "wait to be cancelled", "file": str(file)})
+    colleague = hire(daemon=False)
+    colleague.begin(run_in_processes)
+    wait_for(file.exists)
+    children = psutil.Process(colleague.process.pid).children()
+    assert children
+    colleague.kill()
+    assert not psutil.wait_procs(children, timeout=LONG)[1]
+    assert status(queue, task_id) == "processing"  # until its lease ends
+
+
+def run_in_processes(queue: TaskQueue) -> None:
+    worker(queue).run_loop()
+
+
+def test_a_process_that_may_have_no_children_is_said_so(queue: TaskQueue, hire: Any) -> None:
+    with pytest.raises(QueueProgrammingError, match="daemonic"):
+        hire().run(run_in_processes)

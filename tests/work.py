@@ -1,0 +1,59 @@
+"""Handlers that tests run in child processes, and what else processes of workers do: importable there."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from prismq import Discard, RetryLater, Task, TaskContext
+
+
+def do_nothing(task: Task) -> None:
+    pass
+
+
+def process_id(task: Task) -> int:
+    return os.getpid()
+
+
+def obey(task: Task, context: TaskContext) -> Any:
+    """Do what the payload says."""
+    order = task.get_payload_dict()
+    match order["do"]:
+        case "return":
+            return order["value"]
+        case "raise":
+            raise ValueError(order["text"])
+        case "discard":
+            raise Discard("never")
+        case "retry later":
+            raise RetryLater(order["seconds"], "not yet")
+        case "exit":
+            raise SystemExit(order["code"])
+        case "die":
+            os._exit(order["code"])
+        case "be killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "segfault":
+            ctypes.string_at(0)
+        case "sleep":
+            time.sleep(order["seconds"])
+        case "tell":
+            context.progress(0.25, "a quarter")
+            context.log("info", "under way", {"at": 1})
+            context.renew(order["lease"])
+            for n in range(20_000):
+                context.progress(n / 20_000)
+            context.progress(0.75, "the last one")
+        case "wait to be cancelled":
+            Path(order["file"]).touch()
+            while not context.cancelled:
+                time.sleep(0.01)
+            Path(order["file"]).write_text("told", encoding="utf-8")
+        case what:
+            raise AssertionError(what)
+    return None
