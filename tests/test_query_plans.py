@@ -41,6 +41,8 @@ ACCESS = {
     "DRAW": {BY_ID},
     "TAKE": {BY_ID},
     "NORMALISE": {BY_ID},
+    "KEEP_TRACE": set(),
+    "TRACES": set(),
     "COMPLETE": {BY_ID},
     "FAIL": {BY_ID},
     "RENEW": {BY_ID},

@@ -228,6 +228,6 @@ def _from_classes(classes: Sequence[tuple[int, int]], share: float) -> float:
     place = (sum(tasks for _, tasks in classes) - 1) * share
     for lower, tasks in classes:
         if place < tasks:
-            return lower + (rollup.class_width(lower) - 1) / 2
+            return rollup.middle_of_class(lower)
         place -= tasks
     return 0.0

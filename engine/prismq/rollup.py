@@ -101,6 +101,11 @@ def class_width(lower: int) -> int:
     return int(10 ** (len(digits) - 2) * (1 if digits[0] == "1" else 2 if digits[0] in "234" else 5))
 
 
+def middle_of_class(lower: int) -> float:
+    """The estimate for a time in the class, in milliseconds: at most 5 % off."""
+    return lower + (class_width(lower) - 1) / 2
+
+
 _ROLLED: Final = f"OLD.turn < {WATERMARK}"
 _OLD_MS: Final = f"SELECT {duration_ms('OLD.')} AS ms"
 

@@ -189,6 +189,15 @@ NORMALISE: Final = """UPDATE task_queue SET updated_at_utc = ?2,
   run_after_utc = max('0001-01-01 00:00:00.000', coalesce(strftime('%Y-%m-%d %H:%M:%f', run_after_utc), ?2))
 WHERE id = ?1"""
 
+# -- a task's trace context -------------------------------------------------------------------------------------------
+
+# ?1 id, ?2 W3C trace context (JSON)
+KEEP_TRACE: Final = """INSERT INTO task_options (task_id, trace) VALUES (?1, ?2)
+ON CONFLICT (task_id) DO UPDATE SET trace = excluded.trace"""
+# ?1 ids (JSON array)
+TRACES: Final = """SELECT task_id, trace FROM task_options
+WHERE task_id IN (SELECT value FROM json_each(?1)) AND trace IS NOT NULL"""
+
 # -- settle: what a worker does with the task it holds. (?1 id, ?2 worker, ?3 attempt) is the fencing token. ----------
 
 _HELD: Final = "WHERE id = ?1 AND status = 'processing' AND locked_by = ?2 AND attempts = ?3"
