@@ -23,14 +23,20 @@ DEPTH_BY_STATUS: Final = f"""SELECT status, sum(tasks) AS tasks FROM (
   UNION ALL SELECT 'queued', count(*) FROM {_QUEUE} WHERE phase IN (1, 2)
   UNION ALL SELECT status, 1 FROM {_QUEUE} WHERE phase = 3)
 GROUP BY status HAVING sum(tasks) > 0 ORDER BY status"""
-# Delayed tasks are looked at one by one.
-DEPTH_BY_TYPE: Final = "SELECT type, status, task_count FROM v_queue_type_summary"
-
-# Queued tasks only.
-QUEUED_BY_TYPE: Final = f"""SELECT type, sum(tasks) FROM (
-  SELECT type, count(*) AS tasks FROM task_queue INDEXED BY ix_task_type_status WHERE phase = 1 GROUP BY type
-  UNION ALL SELECT type, count(*) FROM {_QUEUE} WHERE phase IN (2, 3) AND status = 'queued' GROUP BY type)
-GROUP BY type ORDER BY type"""
+_QUEUED_OF_TYPE: Final = f"""SELECT type, 'queued' AS status, count(*) AS tasks
+    FROM task_queue INDEXED BY ix_task_type_status WHERE phase = 1 GROUP BY type
+  UNION ALL SELECT type, 'queued', count(*) FROM {_QUEUE} WHERE phase = 2 GROUP BY type
+  UNION ALL SELECT type, status, 1 FROM {_QUEUE} WHERE phase = 3"""
+# Type, status, tasks.
+DEPTH_BY_TYPE: Final = f"""SELECT type, status, sum(tasks) FROM (
+  {_QUEUED_OF_TYPE}
+  UNION ALL SELECT type, 'processing', 1 FROM {_QUEUE} WHERE phase = 0
+  UNION ALL SELECT type, status, tasks FROM task_rollup WHERE kind = 'there' AND bucket = ''
+  UNION ALL SELECT type, status, 1 FROM {_NOT_ROLLED})
+GROUP BY type, status HAVING sum(tasks) > 0 ORDER BY type, status"""
+# Of queued tasks only: type, tasks.
+QUEUED_BY_TYPE: Final = f"""SELECT type, sum(tasks) FROM ({_QUEUED_OF_TYPE})
+WHERE status = 'queued' GROUP BY type ORDER BY type"""
 
 # Ids grow with time: the oldest is one of the thousand smallest ids, unless plain SQL dated it back.
 OLDEST_QUEUED: Final = f"""SELECT min(created_at_utc) FROM task_queue WHERE status = 'queued' AND id IN (
