@@ -87,7 +87,7 @@ CREATE_TASK_LOGS: Final = f"""CREATE TABLE IF NOT EXISTS task_logs (
 # One index serves finished, leased, ready and delayed tasks: 'processing' entries stand right before the head of the
 # ready ones and right after the newest completed one, so that a claim and a completion usually change one leaf page
 # where two indexes would change two. Claims need the first three columns and the order by id; the others are there for
-# the metrics, which then read the index alone (a plan says otherwise: it defers a look at the row that nobody asks for).
+# the metrics, which then read the index alone (plans don't say so: they defer a look at the row that nobody asks for).
 CREATE_IX_TASK_STATUS_PRIO_TIME: Final = """CREATE INDEX IF NOT EXISTS ix_task_status_prio_time
   ON task_queue (phase, needs, turn, id, type, attempts)"""
 # By type; the last columns as above.
