@@ -35,7 +35,10 @@ from prismq.handlers import (
     handler,
     reset_global_registry,
 )
+from prismq.logs import QueueLogger, TaskLogger
+from prismq.metrics import QueueMetrics
 from prismq.models import SchedulingStrategy, Task, TaskLog, TaskReport, Worker
+from prismq.monitoring import QueueMonitoring
 from prismq.queue import TaskQueue
 from prismq.retry import RetryConfig
 from prismq.schema import SCHEMA_STATEMENTS
@@ -43,6 +46,7 @@ from prismq.settings import PRAGMAS, PRODUCTION_PRAGMAS, Settings, get_default_d
 from prismq.supervisor import Supervisor
 from prismq.worker import WorkerEngine
 from prismq.worker_config import WorkerConfig, WorkerConfigurationManager, load_worker_config
+from prismq.workers import WorkerHeartbeat
 
 __version__ = "0.1.0"
 
@@ -65,6 +69,9 @@ __all__ = [
     "QueueIntegrityError",
     "QueueInterfaceError",
     "QueueInternalError",
+    "QueueLogger",
+    "QueueMetrics",
+    "QueueMonitoring",
     "QueueOperationalError",
     "QueueProgrammingError",
     "QueueSchemaError",
@@ -83,6 +90,7 @@ __all__ = [
     "TaskHandlerNotRegisteredError",
     "TaskHandlerRegistry",
     "TaskLog",
+    "TaskLogger",
     "TaskQueue",
     "TaskReport",
     "UnsupportedEnvironmentError",
@@ -91,6 +99,7 @@ __all__ = [
     "WorkerConfigurationManager",
     "WorkerCounts",
     "WorkerEngine",
+    "WorkerHeartbeat",
     "YAMLConfigLoader",
     "get_default_db_path",
     "get_global_registry",

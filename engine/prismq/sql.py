@@ -76,6 +76,8 @@ RETURNING id, status, error_message"""
 END_LEASES: Final = """UPDATE task_queue SET lease_until_utc = ?1, updated_at_utc = ?1
 WHERE id IN (SELECT id FROM task_queue INDEXED BY ix_task_status_prio_time
              WHERE phase = 0 AND needs = 0 AND locked_by = ?2)"""
+# ?1 how many were brought back
+COUNT_EXPIRED: Final = "UPDATE queue_state SET value = value + ?1 WHERE name = 'leases_expired'"
 
 # Is any ready task choosy about its worker?
 CONSTRAINED: Final = """SELECT 1 FROM task_queue INDEXED BY ix_task_status_prio_time
@@ -190,6 +192,15 @@ WHERE id = ?1"""
 NORMALISE: Final = """UPDATE task_queue SET updated_at_utc = ?2,
   run_after_utc = max('0001-01-01 00:00:00.000', coalesce(strftime('%Y-%m-%d %H:%M:%f', run_after_utc), ?2))
 WHERE id = ?1"""
+
+# -- a task's trace context -------------------------------------------------------------------------------------------
+
+# ?1 id, ?2 W3C trace context (JSON)
+KEEP_TRACE: Final = """INSERT INTO task_options (task_id, trace) VALUES (?1, ?2)
+ON CONFLICT (task_id) DO UPDATE SET trace = excluded.trace"""
+# ?1 ids (JSON array)
+TRACES: Final = """SELECT task_id, trace FROM task_options
+WHERE task_id IN (SELECT value FROM json_each(?1)) AND trace IS NOT NULL"""
 
 # -- settle: what a worker does with the task it holds. (?1 id, ?2 worker, ?3 attempt) is the fencing token. ----------
 

@@ -195,6 +195,15 @@ def _capabilities(offered: Mapping[str, Any] | None) -> bytes:
     return _json(dict(offered), "capabilities", _ENCODE_SORTED)
 
 
+def task_id(value: object) -> int:
+    """A task's id."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidTaskError(f"task_id is {value!r:.100}; it must be the number that enqueue() returned")
+    if not _LEAST <= value <= _MOST:
+        raise InvalidTaskError(f"task_id is {value}; ids have at most 64 bits")
+    return value
+
+
 def milliseconds(seconds: object, name: str, lowest: float = 0.0) -> int:
     """A duration in seconds as whole ms, at least 1 when positive."""
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not lowest <= seconds <= MAX_SECONDS:
