@@ -1,0 +1,72 @@
+"""How commands print: plain text for people and pipes, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from prismq import clock
+
+
+def print_json(value: Any) -> None:
+    """One JSON value, indented; times as ISO-8601, paths as text, dataclasses as objects."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], left: Sequence[int] = (0,)) -> str:
+    """Aligned lines under `header`; the columns numbered in `left` to the left, others to the right."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(len(line[column]) for line in [list(header), *cells]) for column in range(len(header))]
+
+    def aligned(line: Sequence[str]) -> str:
+        return "  ".join(
+            text.ljust(width) if column in left else text.rjust(width)
+            for column, (text, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+
+    return "\n".join([aligned(header), aligned(["-" * width for width in widths]), *map(aligned, cells)])
+
+
+def shortened(text: str | None, limit: int) -> str:
+    """One line of at most `limit` characters."""
+    line = " ".join((text or "").split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def age(seconds: float | None) -> str:
+    """A duration as people say it: 0.4 s, 12 s, 3 min, 2.5 h, 4 d."""
+    if seconds is None:
+        return "-"
+    for limit, divisor, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            value = seconds / divisor
+            return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+    return f"{seconds / 86400:.0f} d"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.2f}"
+    if isinstance(value, datetime):
+        return clock.to_text(value)
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
