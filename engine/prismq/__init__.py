@@ -1,9 +1,12 @@
 """A durable task queue in one SQLite file, for many processes on one machine."""
 
+from prismq.backup import BackupInfo, QueueBackup
 from prismq.database import QueueDatabase
 from prismq.errors import (
     InvalidTaskError,
     LeaseLostError,
+    QueueBackupBusyError,
+    QueueBackupError,
     QueueBusyError,
     QueueDatabaseError,
     QueueDataError,
@@ -11,6 +14,8 @@ from prismq.errors import (
     QueueIntegrityError,
     QueueInterfaceError,
     QueueInternalError,
+    QueueMaintenanceBusyError,
+    QueueMaintenanceError,
     QueueOperationalError,
     QueueProgrammingError,
     QueueSchemaError,
@@ -28,8 +33,12 @@ __all__ = [
     "PRAGMAS",
     "PRODUCTION_PRAGMAS",
     "SCHEMA_STATEMENTS",
+    "BackupInfo",
     "InvalidTaskError",
     "LeaseLostError",
+    "QueueBackup",
+    "QueueBackupBusyError",
+    "QueueBackupError",
     "QueueBusyError",
     "QueueDataError",
     "QueueDatabase",
@@ -38,6 +47,8 @@ __all__ = [
     "QueueIntegrityError",
     "QueueInterfaceError",
     "QueueInternalError",
+    "QueueMaintenanceBusyError",
+    "QueueMaintenanceError",
     "QueueOperationalError",
     "QueueProgrammingError",
     "QueueSchemaError",

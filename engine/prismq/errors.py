@@ -55,6 +55,22 @@ class UnsupportedEnvironmentError(QueueDatabaseError):
     """This place can't hold a queue safely: a network file system, or an SQLite without a needed fix."""
 
 
+class QueueBackupError(QueueDatabaseError):
+    """A backup could not be made, is none, or could not be restored; nothing half done is left behind."""
+
+
+class QueueBackupBusyError(QueueBackupError, QueueBusyError):
+    """A backup or restore did not get the database within the busy timeout."""
+
+
+class QueueMaintenanceError(QueueDatabaseError):
+    """A maintenance operation was refused or failed."""
+
+
+class QueueMaintenanceBusyError(QueueMaintenanceError, QueueBusyError):
+    """A maintenance operation did not get the database within the busy timeout."""
+
+
 class InvalidTaskError(QueueDatabaseError, ValueError):
     """A task was refused before anything was written, because of what was passed in."""
 

@@ -265,3 +265,20 @@ CANCEL: Final = """UPDATE task_queue SET status = 'failed', error_message = 'Can
 REQUEUE: Final = """UPDATE task_queue SET status = 'queued', attempts = 0, run_after_utc = ?2, updated_at_utc = ?2,
   finished_at_utc = NULL, lease_until_utc = NULL, reserved_at_utc = NULL, processing_started_utc = NULL,
   locked_by = NULL WHERE id = ?1 AND status IN ('failed', 'dead_letter')"""
+
+# -- a restore's: what must not go back in time -----------------------------------------------------------------------
+
+# The highest id that was ever given out.
+NEWEST_ID: Final = """SELECT max(coalesce((SELECT max(id) FROM task_queue), 0),
+  (SELECT value FROM queue_state WHERE name = 'last_deleted_id'))"""
+# ?1 id
+KEEP_IDS: Final = "UPDATE queue_state SET value = max(value, ?1) WHERE name = 'last_deleted_id'"
+COUNTERS: Final = "SELECT name, seq FROM sqlite_sequence"
+# ?1 table, ?2 counter
+KEEP_COUNTER: Final = "UPDATE sqlite_sequence SET seq = max(seq, ?2) WHERE name = ?1"
+GROUP_RECORDS: Final = "SELECT name, value FROM queue_state WHERE name >= 'group ' AND name < 'group!'"
+HELD: Final = "SELECT id, attempts FROM task_queue INDEXED BY ix_task_status_prio_time WHERE phase = 0"
+# A claim that somebody holds now must not be taken for a later one: as many attempts are left as in the backup, but they
+# are numbered on. ?1 id, ?2 attempts
+COUNT_ON: Final = """UPDATE task_queue SET max_attempts = max_attempts + ?2 - attempts, attempts = ?2
+WHERE id = ?1 AND attempts < ?2"""
