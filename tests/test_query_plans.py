@@ -53,6 +53,13 @@ ACCESS = {
     "GET": {BY_ID},
     "CANCEL": {BY_ID},
     "REQUEUE": {BY_ID},
+    "NEWEST_ID": set(),
+    "KEEP_IDS": set(),
+    "COUNTERS": set(),
+    "KEEP_COUNTER": set(),
+    "GROUP_RECORDS": set(),
+    "HELD": {QUEUE},
+    "COUNT_ON": {BY_ID},
 }
 STATEMENTS = {
     name: text

@@ -21,6 +21,7 @@ from prismq.errors import (
     QueueSchemaError,
     UnsupportedEnvironmentError,
 )
+from prismq.maintenance import QueueMaintenance
 from prismq.models import SchedulingStrategy, Task, TaskLog, Worker
 from prismq.queue import TaskQueue
 from prismq.retry import RetryConfig
@@ -47,6 +48,7 @@ __all__ = [
     "QueueIntegrityError",
     "QueueInterfaceError",
     "QueueInternalError",
+    "QueueMaintenance",
     "QueueMaintenanceBusyError",
     "QueueMaintenanceError",
     "QueueOperationalError",

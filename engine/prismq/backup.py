@@ -17,7 +17,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,10 +31,8 @@ from prismq.database import QueueDatabase
 from prismq.errors import (
     QueueBackupBusyError,
     QueueBackupError,
-    QueueBusyError,
-    QueueDatabaseError,
     QueueFileError,
-    from_apsw,
+    raised_as,
 )
 
 Progress = Callable[[int, int], None]
@@ -331,24 +329,5 @@ def _damage_explained(target: Path) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def _translated(consequence: str) -> Iterator[None]:
-    try:
-        yield
-    except QueueBackupError:
-        raise
-    except QueueBusyError as error:
-        raise _coded(QueueBackupBusyError(f"{consequence}: {error}"), error) from error
-    except QueueDatabaseError as error:
-        raise _coded(QueueBackupError(f"{consequence}: {error}"), error) from error
-    except apsw.Error as error:
-        cause = from_apsw(error)
-        kind = QueueBackupBusyError if isinstance(cause, QueueBusyError) else QueueBackupError
-        raise _coded(kind(f"{consequence}: {cause}"), cause) from error
-    except OSError as error:
-        raise QueueBackupError(f"{consequence}: {error}") from error
-
-
-def _coded(error: QueueBackupError, cause: QueueDatabaseError) -> QueueBackupError:
-    error.sqlite_errorcode, error.sqlite_errorname = cause.sqlite_errorcode, cause.sqlite_errorname
-    return error
+def _translated(consequence: str) -> AbstractContextManager[None]:
+    return raised_as(QueueBackupError, QueueBackupBusyError, consequence)

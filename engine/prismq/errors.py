@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import apsw
 
@@ -216,6 +218,24 @@ def from_code(
     mapped.sqlite_errorcode = extended
     mapped.sqlite_errorname = name
     return mapped
+
+
+@contextmanager
+def raised_as(kind: type[QueueDatabaseError], busy: type[QueueBusyError], consequence: str) -> Iterator[None]:
+    """Any failure of the database or of a file in the block as `kind`, or `busy` where somebody else had the database.
+
+    The message begins with the `consequence`.
+    """
+    try:
+        yield
+    except (kind, busy):
+        raise
+    except (QueueDatabaseError, apsw.Error, OSError) as error:
+        cause = from_apsw(error) if isinstance(error, apsw.Error) else error
+        raised = (busy if isinstance(cause, QueueBusyError) else kind)(f"{consequence}: {cause}")
+        if isinstance(cause, QueueDatabaseError):
+            raised.sqlite_errorcode, raised.sqlite_errorname = cause.sqlite_errorcode, cause.sqlite_errorname
+        raise raised from error
 
 
 def _name(extended: int) -> str:

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -209,12 +209,16 @@ def checkpoint_inline(connection: apsw.Connection, name: str, pages: int) -> int
     return apsw.SQLITE_OK
 
 
-def reap(connection: Connection) -> int:
-    """Return up to REAP_CHUNK expired leases: queued again, or dead_letter when no attempt is left. How many."""
-    now = clock.to_text(clock.now())
-    if connection.execute(sql.EXPIRED, (now,)).fetchone() is None:
+def reap(connection: Connection, grace_seconds: float = 0) -> int:
+    """Return up to REAP_CHUNK leases that ran out so long ago: queued again, or dead_letter when no attempt is left.
+
+    How many.
+    """
+    now = clock.now()
+    ended = clock.to_text(now - timedelta(seconds=grace_seconds))
+    if connection.execute(sql.EXPIRED, (ended,)).fetchone() is None:
         return 0
-    returned = connection.execute(sql.REAP, (now, REAP_CHUNK)).fetchall()
+    returned = connection.execute(sql.REAP, (clock.to_text(now), REAP_CHUNK, ended)).fetchall()
     for task_id, status, error in returned:
         _log.warning("task %s is %s: %s", task_id, status, error, extra={"task_id": task_id, "status": status})
     return len(returned)

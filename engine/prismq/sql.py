@@ -58,7 +58,7 @@ WHERE id IN (SELECT id FROM task_queue INDEXED BY ix_task_status_prio_time
 EXPIRED: Final = """SELECT 1 FROM task_queue INDEXED BY ix_task_status_prio_time
 WHERE phase = 0 AND needs = 0 AND turn <= ?1 LIMIT 1"""
 
-# ?1 now, ?2 how many
+# ?1 now, ?2 how many, ?3 the latest end of a lease that is brought back
 REAP: Final = """UPDATE task_queue SET
   status = CASE WHEN attempts >= max_attempts THEN 'dead_letter' ELSE 'queued' END,
   finished_at_utc = CASE WHEN attempts >= max_attempts THEN ?1 END,
@@ -69,7 +69,7 @@ REAP: Final = """UPDATE task_queue SET
   processing_started_utc = CASE WHEN attempts >= max_attempts THEN processing_started_utc END,
   updated_at_utc = ?1
 WHERE id IN (SELECT id FROM task_queue INDEXED BY ix_task_status_prio_time
-             WHERE phase = 0 AND needs = 0 AND turn <= ?1 ORDER BY turn LIMIT ?2)
+             WHERE phase = 0 AND needs = 0 AND turn <= ?3 ORDER BY turn LIMIT ?2)
 RETURNING id, status, error_message"""
 
 # Is any ready task choosy about its worker?
@@ -278,7 +278,7 @@ COUNTERS: Final = "SELECT name, seq FROM sqlite_sequence"
 KEEP_COUNTER: Final = "UPDATE sqlite_sequence SET seq = max(seq, ?2) WHERE name = ?1"
 GROUP_RECORDS: Final = "SELECT name, value FROM queue_state WHERE name >= 'group ' AND name < 'group!'"
 HELD: Final = "SELECT id, attempts FROM task_queue INDEXED BY ix_task_status_prio_time WHERE phase = 0"
-# A claim that somebody holds now must not be taken for a later one: as many attempts are left as in the backup, but they
-# are numbered on. ?1 id, ?2 attempts
+# A claim that somebody holds now must not be taken for a later one: as many attempts are left as in the backup, but
+# they are numbered on. ?1 id, ?2 attempts
 COUNT_ON: Final = """UPDATE task_queue SET max_attempts = max_attempts + ?2 - attempts, attempts = ?2
 WHERE id = ?1 AND attempts < ?2"""
