@@ -24,6 +24,7 @@ from prismq.errors import (
 from prismq.maintenance import QueueMaintenance
 from prismq.models import SchedulingStrategy, Task, TaskLog, Worker
 from prismq.queue import TaskQueue
+from prismq.retention import Keep, Pruned, RetentionPolicy, prune, store_policy, stored_policy
 from prismq.retry import RetryConfig
 from prismq.schema import SCHEMA_STATEMENTS
 from prismq.settings import PRAGMAS, PRODUCTION_PRAGMAS, get_default_db_path
@@ -36,7 +37,9 @@ __all__ = [
     "SCHEMA_STATEMENTS",
     "BackupInfo",
     "InvalidTaskError",
+    "Keep",
     "LeaseLostError",
+    "Pruned",
     "QueueBackup",
     "QueueBackupBusyError",
     "QueueBackupError",
@@ -54,6 +57,7 @@ __all__ = [
     "QueueOperationalError",
     "QueueProgrammingError",
     "QueueSchemaError",
+    "RetentionPolicy",
     "RetryConfig",
     "SchedulingStrategy",
     "Task",
@@ -62,4 +66,7 @@ __all__ = [
     "UnsupportedEnvironmentError",
     "Worker",
     "get_default_db_path",
+    "prune",
+    "store_policy",
+    "stored_policy",
 ]

@@ -1,4 +1,7 @@
-"""What no caller's operation should do: checkpoints, letting in what is due, bringing back what a lease ran out on."""
+"""What no caller's operation should do.
+
+Checkpoints, letting in what is due, bringing back what a lease ran out on, removing what is kept no longer.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ import apsw
 from prismq import clock, settings, sql
 from prismq.errors import QueueBusyError, QueueDatabaseError
 from prismq.post import CHANGED, CHECKPOINT, CLOSED, DUE, ELECTED, LOOK, ORPHAN, STOPPED, TURN_SECONDS, Post
+from prismq.retention import StoredRetention
 
 if TYPE_CHECKING:
     from prismq.connection import Connection
@@ -104,11 +108,14 @@ class _House:
         self._database = database
         self._post = post
         self._checkpointer = Checkpointer(database)
+        self._retention = StoredRetention(database)
+        self._leads = False
         self._changed_at: float | None = None  # since when not all of the WAL is copied
 
     def attend(self, events: int) -> float:
         """Do what the events call for; returns how long to wait for more, in seconds."""
         now = time.monotonic()
+        self._leads |= events != 0  # others are told nothing
         if events & (CHANGED | ELECTED):
             self._changed_at = now
         if events & CHECKPOINT or self._checkpointer.delays:
@@ -127,7 +134,8 @@ class _House:
                 self._wake()
         if self._checkpointer.delays:
             return HELD_PAUSE_SECONDS
-        return IDLE_SECONDS if self._changed_at is not None else math.inf
+        pause = IDLE_SECONDS if self._changed_at is not None else math.inf
+        return min(pause, self._retention.attend()) if self._leads else pause
 
     def _let_in_and_bring_back(self) -> None:
         connection = self._database.get_connection()

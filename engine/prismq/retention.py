@@ -1,0 +1,344 @@
+"""How long finished tasks and logs are kept, and their removal a little at a time.
+
+Rows are looked at in order of their ids, some hundred at a time, and removed in transactions of about a millisecond,
+so that nobody who enqueues or claims waits for it. Between looking and removing a task may have been requeued: only
+what is as it was seen goes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Self, TypeVar
+
+from prismq import clock, filesystem
+from prismq.database import QueueDatabase
+from prismq.errors import QueueMaintenanceBusyError, QueueMaintenanceError, raised_as
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+TRANSACTION_SECONDS: Final = 0.001
+"""Aimed at for each removing transaction, by how many rows it takes."""
+FEWEST_ROWS: Final = 4
+MOST_ROWS: Final = 400
+LOOKED_AT: Final = 400
+"""Rows read at a time."""
+LOOK_SECONDS = 60.0
+"""How often who keeps house applies the stored policy."""
+SLICE_SECONDS: Final = 0.005
+"""How long it does so at a time, before it rests four times as long."""
+LONGEST_DAYS: Final = 36525
+
+# ?1 the last id looked at, ?2 how many
+_AFTER: Final = """SELECT id, status, coalesce(finished_at_utc, updated_at_utc), created_at_utc FROM task_queue
+WHERE id > ?1 ORDER BY id LIMIT ?2"""
+_BEFORE: Final = "SELECT id, status FROM task_queue WHERE id < ?1 ORDER BY id DESC LIMIT ?2"
+# ?1 the tasks to remove as [[id, status, time], ...], of which these are still as they were.
+_DOOMED: Final = """SELECT task.id FROM json_each(?1) AS given CROSS JOIN task_queue AS task
+  ON task.id = given.value ->> 0 AND task.status = given.value ->> 1
+  AND coalesce(task.finished_at_utc, task.updated_at_utc) = given.value ->> 2"""
+_DELETE_LOGS_OF: Final = f"DELETE FROM task_logs WHERE task_id IN ({_DOOMED})"
+_DELETE_TASKS: Final = f"DELETE FROM task_queue WHERE id IN ({_DOOMED}) RETURNING status"
+# ?1 the last id looked at, ?2 how many
+_LOGS_AFTER: Final = "SELECT log_id, at_utc FROM task_logs WHERE log_id > ?1 ORDER BY log_id LIMIT ?2"
+# ?1 how many are newer
+_LOG_BEHIND: Final = "SELECT log_id FROM task_logs ORDER BY log_id DESC LIMIT 1 OFFSET ?1"
+# ?1 ids as a JSON array
+_DELETE_LOGS: Final = "DELETE FROM task_logs WHERE log_id IN (SELECT value FROM json_each(?1))"
+_POLICY: Final = "SELECT value FROM queue_state WHERE name = 'retention'"
+_STORE_POLICY: Final = """INSERT INTO queue_state (name, value) VALUES ('retention', ?1)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value"""
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Of one kind of rows, what is kept: the newest `count` of those not older than `days`; None is no limit."""
+
+    days: float | None = None
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.days is not None and not (_is_number(self.days) and 0 <= self.days <= LONGEST_DAYS):
+            raise QueueMaintenanceError(f"days is {self.days!r}; it must be a number from 0 to {LONGEST_DAYS}")
+        if self.count is not None and not (_is_number(self.count) and self.count >= 0 and self.count % 1 == 0):
+            raise QueueMaintenanceError(f"count is {self.count!r}; it must be a whole number from 0 on")
+
+    @property
+    def limits(self) -> bool:
+        """Whether anything is ever removed."""
+        return self.days is not None or self.count is not None
+
+
+@dataclass(frozen=True)
+class RetentionPolicy:
+    """What is kept of finished tasks, by their status, and of log lines. By default all of it.
+
+    With a task go its logs, options and report. Its idempotency key is free again then.
+    """
+
+    completed: Keep = Keep()
+    failed: Keep = Keep()
+    dead_letter: Keep = Keep()
+    logs: Keep = Keep()
+
+    def to_dict(self) -> dict[str, dict[str, float]]:
+        """The limits that there are, as JSON has them."""
+        limits = {
+            kind.name: {name: value for name, value in vars(getattr(self, kind.name)).items() if value is not None}
+            for kind in fields(self)
+        }
+        return {name: limit for name, limit in limits.items() if limit}
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Self:
+        """Of such a dict; QueueMaintenanceError for unknown keys and bad values."""
+        kinds = [kind.name for kind in fields(cls)]
+        if not isinstance(values, dict) or not set(values) <= set(kinds):
+            raise QueueMaintenanceError(
+                f"a retention policy is an object with the keys {', '.join(kinds)}: {values!r:.200}"
+            )
+        try:
+            return cls(**{name: Keep(**limits) for name, limits in values.items()})
+        except TypeError as error:
+            raise QueueMaintenanceError(f"a limit has the keys days and count: {values!r:.200}") from error
+
+
+@dataclass
+class Pruned:
+    """How many rows were removed: tasks by status, and log lines that were too old (not those of removed tasks)."""
+
+    completed: int = 0
+    failed: int = 0
+    dead_letter: int = 0
+    logs: int = 0
+
+
+def prune(
+    database: QueueDatabase, policy: RetentionPolicy | None = None, *, export: str | os.PathLike[str] | None = None
+) -> Pruned:
+    """Remove what the policy, by default the stored one, doesn't keep; in small transactions, with pauses.
+
+    With `export` every task is first appended to that file, as a line of JSON with its logs, options and report, and
+    every log line; it is on the disk before the removal commits. After a crash the last ones may be in it twice, and
+    its last line cut short. Raises QueueMaintenanceError; what was removed by then stays removed.
+    """
+    with _translated("not everything was removed"):
+        if database.get_connection().in_transaction:
+            raise QueueMaintenanceError("inside a transaction everything would be removed in one: end it first")
+        with nullcontext() if export is None else _appending(Path(export)) as file:
+            pruning = Pruning(database, stored_policy(database) if policy is None else policy, file)
+            for pause in pruning.steps():
+                time.sleep(pause)
+        return pruning.removed
+
+
+def stored_policy(database: QueueDatabase) -> RetentionPolicy:
+    """What housekeeping applies, in whichever process; QueueMaintenanceError when it can't be read."""
+    row = database.execute(_POLICY).fetchone()
+    try:
+        return RetentionPolicy() if row is None else RetentionPolicy.from_dict(json.loads(row[0]))
+    except (ValueError, TypeError) as error:
+        raise QueueMaintenanceError(f"the stored retention policy can't be read ({error}): store another") from error
+
+
+def store_policy(database: QueueDatabase, policy: RetentionPolicy) -> None:
+    """Have housekeeping apply the policy from now on, in whichever process; RetentionPolicy() ends that."""
+    with _translated("the policy was not stored"):
+        database.execute(_STORE_POLICY, (json.dumps(policy.to_dict()),))
+
+
+class Pruning:
+    """One pass over a queue's rows."""
+
+    def __init__(self, database: QueueDatabase, policy: RetentionPolicy, export: BinaryIO | None = None) -> None:
+        self.removed = Pruned()
+        self._database = database
+        self._policy = policy
+        self._export = export
+        self._rows = FEWEST_ROWS * 4  # of the next transaction
+
+    def steps(self) -> Iterator[float]:
+        """Does the work in small steps; yields after each how long to rest, in seconds."""
+        limits = {name: getattr(self._policy, name) for name in ("completed", "failed", "dead_letter")}
+        limits = {status: keep for status, keep in limits.items() if keep.limits}
+        if limits:
+            yield from self._prune_tasks(limits)
+        if self._policy.logs.limits:
+            yield from self._prune_logs(self._policy.logs)
+
+    def _prune_tasks(self, limits: dict[str, Keep]) -> Iterator[float]:
+        before = {status: _cutoff(keep) for status, keep in limits.items()}
+        through: dict[str, int] = {}
+        yield from self._find_newest(limits, through)
+        latest, furthest = max(before.values()), max(through.values(), default=0)
+        last = -(2**63)
+        while rows := self._database.execute(_AFTER, (last, LOOKED_AT)).fetchall():
+            last = rows[-1][0]
+            doomed = [
+                (task_id, status, ended)
+                for task_id, status, ended, _ in rows
+                if status in limits and (ended < before[status] or task_id <= through.get(status, -math.inf))
+            ]
+            yield from self._remove(doomed, self._remove_tasks, self._task_records)
+            if last >= furthest and all(created >= latest for _, _, _, created in rows):
+                return  # what was created later has not ended earlier
+            if not doomed:
+                yield 0
+
+    def _find_newest(self, limits: dict[str, Keep], through: dict[str, int]) -> Iterator[float]:
+        """Sets the last id of each status that has as many newer ones as are kept."""
+        left = {status: keep.count for status, keep in limits.items() if keep.count is not None}
+        first = 2**63 - 1
+        while left and (rows := self._database.execute(_BEFORE, (first, LOOKED_AT)).fetchall()):
+            for task_id, status in rows:
+                if status not in left:
+                    continue
+                if left[status] == 0:
+                    through[status] = task_id
+                    del left[status]
+                else:
+                    left[status] -= 1
+            first = rows[-1][0]
+            yield 0
+
+    def _prune_logs(self, keep: Keep) -> Iterator[float]:
+        before, through = _cutoff(keep), -math.inf
+        if keep.count is not None:
+            row = self._database.execute(_LOG_BEHIND, (keep.count,)).fetchone()
+            through = row[0] if row is not None else through
+        last = -(2**63)
+        while rows := self._database.execute(_LOGS_AFTER, (last, LOOKED_AT)).fetchall():
+            last = rows[-1][0]
+            doomed = [log_id for log_id, at in rows if at < before or log_id <= through]
+            if not doomed:
+                return  # the others are newer
+            yield from self._remove(doomed, self._remove_logs, self._log_records)
+
+    def _remove(
+        self, doomed: Sequence[T], remove: Callable[[list[T]], None], read: Callable[[Sequence[T]], list[bytes]]
+    ) -> Iterator[float]:
+        exported = self._exported(read(doomed)) if self._export is not None and doomed else None
+        left = deque(doomed)
+        while left:
+            batch = [left.popleft() for _ in range(min(self._rows, len(left)))]
+            with self._database.transaction():
+                started = time.perf_counter()  # others wait from here on
+                if exported is not None:
+                    records = zip(batch, (read([row]) for row in batch), strict=True)
+                    batch = [row for row, record in records if record and record[0] in exported]
+                remove(batch)
+            took = time.perf_counter() - started
+            fitting = self._rows * min(2.0, max(0.5, TRANSACTION_SECONDS / max(took, 1e-6)))
+            self._rows = min(MOST_ROWS, max(FEWEST_ROWS, round(fitting)))
+            yield took
+
+    def _remove_tasks(self, doomed: list[tuple[int, str, str]]) -> None:
+        given = json.dumps(doomed)
+        self._database.execute(_DELETE_LOGS_OF, (given,))
+        for (status,) in self._database.execute(_DELETE_TASKS, (given,)):
+            setattr(self.removed, status, getattr(self.removed, status) + 1)
+
+    def _remove_logs(self, doomed: list[int]) -> None:
+        self.removed.logs += self._database.execute(_DELETE_LOGS, (json.dumps(doomed),)).rowcount
+
+    def _task_records(self, tasks: Sequence[tuple[int, str, str]]) -> list[bytes]:
+        records = []
+        for task_id, _, _ in tasks:
+            for task in self._read("SELECT * FROM task_queue WHERE id = ?1", task_id):
+                task["logs"] = self._read("SELECT * FROM task_logs WHERE task_id = ?1 ORDER BY log_id", task_id)
+                task["options"] = self._read("SELECT * FROM task_options WHERE task_id = ?1", task_id)
+                task["reports"] = self._read("SELECT * FROM task_reports WHERE task_id = ?1", task_id)
+                records.append(_line({"task": task}))
+        return records
+
+    def _log_records(self, logs: Sequence[int]) -> list[bytes]:
+        found = (self._read("SELECT * FROM task_logs WHERE log_id = ?1", log_id) for log_id in logs)
+        return [_line({"log": row}) for rows in found for row in rows]
+
+    def _read(self, statement: str, number: int) -> list[dict[str, Any]]:
+        return [dict(row) for row in self._database.execute(statement, (number,))]
+
+    def _exported(self, lines: list[bytes]) -> set[bytes]:
+        assert self._export is not None
+        self._export.writelines(lines)
+        self._export.flush()
+        os.fsync(self._export.fileno())
+        return set(lines)
+
+
+@dataclass
+class StoredRetention:
+    """Applies the stored policy now and then, a little at a time, for who keeps house."""
+
+    database: QueueDatabase
+    _steps: Iterator[float] | None = field(default=None, init=False)
+    _next_at: float = field(default=0.0, init=False)  # monotonic
+    _complained: bool = field(default=False, init=False)
+
+    def attend(self) -> float:
+        """Do what is due; returns in how many seconds there is more to do."""
+        now = time.monotonic()
+        if self._steps is None:
+            if now < self._next_at:
+                return self._next_at - now
+            self._steps = Pruning(self.database, self._policy()).steps()
+        steps, self._steps = self._steps, None  # which a failure ends
+        self._next_at = now + LOOK_SECONDS
+        for _ in steps:
+            worked = time.monotonic() - now
+            if worked > SLICE_SECONDS:
+                self._steps = steps
+                return 4 * worked
+        return LOOK_SECONDS
+
+    def _policy(self) -> RetentionPolicy:
+        try:
+            policy = stored_policy(self.database)
+        except QueueMaintenanceError as error:
+            if not self._complained:
+                _log.error("nothing is removed from %s: %s", self.database.db_path, error)
+            self._complained = True
+            return RetentionPolicy()
+        self._complained = False
+        return policy
+
+
+def _cutoff(keep: Keep) -> str:
+    """What ended before then is too old; nothing has, when any age is kept."""
+    return "" if keep.days is None else clock.to_text(clock.now() - timedelta(days=keep.days))
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, ensure_ascii=False, default=bytes.hex).encode("utf-8", "surrogatepass") + b"\n"
+
+
+def _appending(path: Path) -> BinaryIO:
+    """The file, opened to append whole lines."""
+    is_new = not path.exists()
+    file = path.open("ab+")
+    if is_new:
+        filesystem.sync_folder(path.parent)
+    elif file.tell() > 0:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":  # cut short as its writer was killed: that row is still there
+            file.write(b"\n")
+    return file
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _translated(consequence: str) -> AbstractContextManager[None]:
+    return raised_as(QueueMaintenanceError, QueueMaintenanceBusyError, consequence)
