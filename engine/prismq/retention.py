@@ -18,13 +18,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Self, TypeVar
+from typing import Any, BinaryIO, Final, Self
 
 from prismq import clock, filesystem
 from prismq.database import QueueDatabase
 from prismq.errors import QueueMaintenanceBusyError, QueueMaintenanceError, raised_as
 
-T = TypeVar("T")
+Row = tuple[Any, ...]
+"""One to be removed: its id, and what it was when it was looked at."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,8 +55,22 @@ _DELETE_TASKS: Final = f"DELETE FROM task_queue WHERE id IN ({_DOOMED}) RETURNIN
 _LOGS_AFTER: Final = "SELECT log_id, at_utc FROM task_logs WHERE log_id > ?1 ORDER BY log_id LIMIT ?2"
 # ?1 how many are newer
 _LOG_BEHIND: Final = "SELECT log_id FROM task_logs ORDER BY log_id DESC LIMIT 1 OFFSET ?1"
-# ?1 ids as a JSON array
-_DELETE_LOGS: Final = "DELETE FROM task_logs WHERE log_id IN (SELECT value FROM json_each(?1))"
+# ?1 the logs to remove as [[id], ...]
+_DELETE_LOGS: Final = "DELETE FROM task_logs WHERE log_id IN (SELECT value ->> 0 FROM json_each(?1))"
+# ?1 rows as [[id, ...], ...]. Whole tasks with all that goes with them, and whole log lines.
+_EXPORT_LOGS: Final = """SELECT log.* FROM json_each(?1) AS given
+CROSS JOIN task_logs AS log ON log.log_id = given.value ->> 0"""
+_EXPORT_TASKS: Final = """SELECT task.*,
+  (SELECT json_group_array(json_object('log_id', log_id, 'at_utc', at_utc, 'level', CAST(level AS TEXT),
+      'message', CAST(message AS TEXT), 'details', CAST(details AS TEXT)) ORDER BY log_id)
+    FROM task_logs WHERE task_id = task.id) AS logs,
+  (SELECT json_object('retry', CAST(retry AS TEXT), 'trace', CAST(trace AS TEXT))
+    FROM task_options WHERE task_id = task.id) AS options,
+  (SELECT json_object('attempt', attempt, 'progress', progress, 'note', CAST(note AS TEXT),
+      'result', CAST(result AS TEXT), 'traceback', CAST(traceback AS TEXT), 'updated_at_utc', updated_at_utc)
+    FROM task_reports WHERE task_id = task.id) AS report
+FROM json_each(?1) AS given CROSS JOIN task_queue AS task ON task.id = given.value ->> 0"""
+_PARTS: Final = ("logs", "options", "report")
 _POLICY: Final = "SELECT value FROM queue_state WHERE name = 'retention'"
 _STORE_POLICY: Final = """INSERT INTO queue_state (name, value) VALUES ('retention', ?1)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value"""
@@ -190,7 +205,7 @@ class Pruning:
                 for task_id, status, ended, _ in rows
                 if status in limits and (ended < before[status] or task_id <= through.get(status, -math.inf))
             ]
-            yield from self._remove(doomed, self._remove_tasks, self._task_records)
+            yield from self._remove(doomed, self._remove_tasks, "task", _EXPORT_TASKS)
             if last >= furthest and all(created >= latest for _, _, _, created in rows):
                 return  # what was created later has not ended earlier
             if not doomed:
@@ -220,61 +235,51 @@ class Pruning:
         last = -(2**63)
         while rows := self._database.execute(_LOGS_AFTER, (last, LOOKED_AT)).fetchall():
             last = rows[-1][0]
-            doomed = [log_id for log_id, at in rows if at < before or log_id <= through]
+            doomed = [(log_id,) for log_id, at in rows if at < before or log_id <= through]
             if not doomed:
                 return  # the others are newer
-            yield from self._remove(doomed, self._remove_logs, self._log_records)
+            yield from self._remove(doomed, self._remove_logs, "log", _EXPORT_LOGS)
 
-    def _remove(
-        self, doomed: Sequence[T], remove: Callable[[list[T]], None], read: Callable[[Sequence[T]], list[bytes]]
-    ) -> Iterator[float]:
-        exported = self._exported(read(doomed)) if self._export is not None and doomed else None
+    def _remove(self, doomed: Sequence[Row], remove: Callable[[str], None], kind: str, export: str) -> Iterator[float]:
+        exported = self._exported(self._records(doomed, kind, export)) if self._export is not None else {}
         left = deque(doomed)
         while left:
             batch = [left.popleft() for _ in range(min(self._rows, len(left)))]
             with self._database.transaction():
                 started = time.perf_counter()  # others wait from here on
-                if exported is not None:
-                    records = zip(batch, (read([row]) for row in batch), strict=True)
-                    batch = [row for row, record in records if record and record[0] in exported]
-                remove(batch)
+                if self._export is not None:
+                    now = self._records(batch, kind, export)
+                    batch = [row for row in batch if now.get(row[0], b"") == exported.get(row[0])]
+                remove(json.dumps(batch))
             took = time.perf_counter() - started
             fitting = self._rows * min(2.0, max(0.5, TRANSACTION_SECONDS / max(took, 1e-6)))
             self._rows = min(MOST_ROWS, max(FEWEST_ROWS, round(fitting)))
             yield took
 
-    def _remove_tasks(self, doomed: list[tuple[int, str, str]]) -> None:
-        given = json.dumps(doomed)
-        self._database.execute(_DELETE_LOGS_OF, (given,))
-        for (status,) in self._database.execute(_DELETE_TASKS, (given,)):
+    def _remove_tasks(self, doomed: str) -> None:
+        self._database.execute(_DELETE_LOGS_OF, (doomed,))
+        for (status,) in self._database.execute(_DELETE_TASKS, (doomed,)):
             setattr(self.removed, status, getattr(self.removed, status) + 1)
 
-    def _remove_logs(self, doomed: list[int]) -> None:
-        self.removed.logs += self._database.execute(_DELETE_LOGS, (json.dumps(doomed),)).rowcount
+    def _remove_logs(self, doomed: str) -> None:
+        self.removed.logs += self._database.execute(_DELETE_LOGS, (doomed,)).rowcount
 
-    def _task_records(self, tasks: Sequence[tuple[int, str, str]]) -> list[bytes]:
-        records = []
-        for task_id, _, _ in tasks:
-            for task in self._read("SELECT * FROM task_queue WHERE id = ?1", task_id):
-                task["logs"] = self._read("SELECT * FROM task_logs WHERE task_id = ?1 ORDER BY log_id", task_id)
-                task["options"] = self._read("SELECT * FROM task_options WHERE task_id = ?1", task_id)
-                task["reports"] = self._read("SELECT * FROM task_reports WHERE task_id = ?1", task_id)
-                records.append(_line({"task": task}))
+    def _records(self, rows: Sequence[Row], kind: str, export: str) -> dict[int, bytes]:
+        """The lines of those rows that there are, by their ids."""
+        records = {}
+        for row in self._database.execute(export, (json.dumps(rows),)):
+            whole = dict(row)
+            record = whole | {part: json.loads(whole[part] or "null") for part in _PARTS if part in whole}
+            text = json.dumps({kind: record}, ensure_ascii=False, default=bytes.hex)
+            records[int(row[0])] = text.encode("utf-8", "surrogatepass") + b"\n"
         return records
 
-    def _log_records(self, logs: Sequence[int]) -> list[bytes]:
-        found = (self._read("SELECT * FROM task_logs WHERE log_id = ?1", log_id) for log_id in logs)
-        return [_line({"log": row}) for rows in found for row in rows]
-
-    def _read(self, statement: str, number: int) -> list[dict[str, Any]]:
-        return [dict(row) for row in self._database.execute(statement, (number,))]
-
-    def _exported(self, lines: list[bytes]) -> set[bytes]:
+    def _exported(self, records: dict[int, bytes]) -> dict[int, bytes]:
         assert self._export is not None
-        self._export.writelines(lines)
+        self._export.writelines(records.values())
         self._export.flush()
         os.fsync(self._export.fileno())
-        return set(lines)
+        return records
 
 
 @dataclass
@@ -317,10 +322,6 @@ class StoredRetention:
 def _cutoff(keep: Keep) -> str:
     """What ended before then is too old; nothing has, when any age is kept."""
     return "" if keep.days is None else clock.to_text(clock.now() - timedelta(days=keep.days))
-
-
-def _line(record: dict[str, Any]) -> bytes:
-    return json.dumps(record, ensure_ascii=False, default=bytes.hex).encode("utf-8", "surrogatepass") + b"\n"
 
 
 def _appending(path: Path) -> BinaryIO:
