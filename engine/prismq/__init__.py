@@ -16,11 +16,15 @@ from prismq.errors import (
     QueueSchemaError,
     UnsupportedEnvironmentError,
 )
+from prismq.logs import QueueLogger, TaskLogger
+from prismq.metrics import QueueMetrics
 from prismq.models import SchedulingStrategy, Task, TaskLog, Worker
+from prismq.monitoring import QueueMonitoring
 from prismq.queue import TaskQueue
 from prismq.retry import RetryConfig
 from prismq.schema import SCHEMA_STATEMENTS
 from prismq.settings import PRAGMAS, PRODUCTION_PRAGMAS, get_default_db_path
+from prismq.workers import WorkerHeartbeat
 
 __version__ = "0.1.0"
 
@@ -38,6 +42,9 @@ __all__ = [
     "QueueIntegrityError",
     "QueueInterfaceError",
     "QueueInternalError",
+    "QueueLogger",
+    "QueueMetrics",
+    "QueueMonitoring",
     "QueueOperationalError",
     "QueueProgrammingError",
     "QueueSchemaError",
@@ -45,8 +52,10 @@ __all__ = [
     "SchedulingStrategy",
     "Task",
     "TaskLog",
+    "TaskLogger",
     "TaskQueue",
     "UnsupportedEnvironmentError",
     "Worker",
+    "WorkerHeartbeat",
     "get_default_db_path",
 ]
