@@ -18,6 +18,7 @@ from bench import (
     guard,
     harness,
     idle,
+    metrics,
     pairs,
     report,
     soak,
@@ -54,6 +55,7 @@ other benchmarks:
   python -m bench steady   the longest calls of a queue that keeps up
   python -m bench wake     how soon an idle worker of another process has a task
   python -m bench idle     what an idle worker costs
+  python -m bench metrics  what it takes to look at a queue with a million finished tasks
   python -m bench soak     how far the WAL grows under a reader that stays
 
 examples:
@@ -76,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "group": _group,
         "guard": _guard,
         "idle": _idle,
+        "metrics": _metrics,
         "pairs": _pairs,
         "takeover": _takeover,
         "soak": _soak,
@@ -336,6 +339,26 @@ def _idle(arguments: Sequence[str]) -> int:
     with scratch_folder(options.path) as folder:
         result = idle.measure(folder, options.seconds, options.workers, options.driver)
     print(idle.render(result))
+    _save(options.json, result.as_json())
+    return PASSED if result.passed else FAILED
+
+
+def _metrics(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "python -m bench metrics",
+        "Fills a queue with finished tasks, rolls them up, and reads each metric; then completes tasks on two small"
+        " queues, of which one is without what the metrics stand on. The default takes about 1 GB of disk.",
+        "example:\n  python -m bench metrics --finished 100000 --json metrics.json\n\n" + EXIT_STATUS,
+    )
+    parser.add_argument("--finished", type=_whole, default=1_000_000, metavar="TASKS", help="(default 1000000)")
+    parser.add_argument("--rounds", type=_whole, default=21, metavar="N", help="of each metric (default 21)")
+    parser.add_argument("--operations", type=_whole, default=4_000, metavar="N", help="completions (default 4000)")
+    parser.add_argument("--driver", choices=("auto", "native", "python"), default="auto", help="(default auto)")
+    options = parser.parse_args(arguments)
+    _check_places(parser, options)
+    with scratch_folder(options.path) as folder:
+        result = metrics.measure(folder, options.finished, options.rounds, options.operations, options.driver)
+    print(metrics.render(result))
     _save(options.json, result.as_json())
     return PASSED if result.passed else FAILED
 

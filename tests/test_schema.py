@@ -19,7 +19,16 @@ from typing import Any
 
 import pytest
 
-from prismq import SCHEMA_STATEMENTS, LeaseLostError, QueueDatabase, QueueSchemaError, Task, TaskLog, TaskQueue
+from prismq import (
+    SCHEMA_STATEMENTS,
+    LeaseLostError,
+    QueueDatabase,
+    QueueMetrics,
+    QueueSchemaError,
+    Task,
+    TaskLog,
+    TaskQueue,
+)
 from prismq.schema import VERSION
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -55,6 +64,7 @@ INDEXES = {
     "ix_task_format": "task_queue",
     "uq_task_idempotency": "task_queue",
     "ix_logs_task": "task_logs",
+    "ix_logs_time": "task_logs",
 }
 VIEWS = {
     "v_queue_status_summary": ["status", "task_count", "avg_attempts", "oldest_task", "newest_task"],
@@ -297,7 +307,8 @@ def test_the_statements_create_three_tables_six_indexes_and_five_views_in_this_o
         "INDEX",
     ] + ["VIEW"] * 5
     named = " ".join(SCHEMA_STATEMENTS)
-    assert all(f"IF NOT EXISTS {name}" in named for name in ["task_queue", "workers", "task_logs", *INDEXES, *VIEWS])
+    public = INDEXES.keys() - {"ix_logs_time"}
+    assert all(f"IF NOT EXISTS {name}" in named for name in ["task_queue", "workers", "task_logs", *public, *VIEWS])
 
 
 def test_plain_sql_gets_the_documented_defaults(queue: TaskQueue) -> None:
@@ -406,18 +417,68 @@ def test_processes_that_initialise_at_once_all_succeed(path: Path, old: bool) ->
         assert queue.database.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
 
 
-def test_a_database_of_version_1_is_upgraded_in_place(open_queue: OPEN) -> None:
-    queue = open_queue()
-    task_id = queue.enqueue("t", {"n": 1})
-    for statement in ("DROP TABLE task_options", "DROP TABLE task_reports", "PRAGMA user_version = 1"):
-        queue.database.execute(statement)
-    before = queue.get(task_id)
+VERSION_1 = {
+    "phase": """INTEGER GENERATED ALWAYS AS (CASE status
+      WHEN 'queued' THEN CASE WHEN attempts < max_attempts THEN 1 + (run_after_utc > updated_at_utc) END
+      WHEN 'processing' THEN 0 END) VIRTUAL""",
+    "turn": """GENERATED ALWAYS AS (CASE status
+      WHEN 'queued' THEN CASE WHEN run_after_utc > updated_at_utc
+        THEN coalesce(strftime('%Y-%m-%d %H:%M:%f', run_after_utc), updated_at_utc) ELSE priority END
+      WHEN 'processing' THEN coalesce(lease_until_utc, '') END) VIRTUAL""",
+    "needs": """GENERATED ALWAYS AS (CASE
+      WHEN compatibility = '{}' OR status <> 'queued' OR run_after_utc > updated_at_utc THEN 0
+      ELSE compatibility END) VIRTUAL""",
+}
+
+
+def make_version_1(queue: TaskQueue) -> None:
+    """Turn a database back into one of version 1."""
+    execute = queue.database.execute
+    parts = execute("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
+    for kind, name, _ in parts:
+        if kind in ("trigger", "view") or name in ("ix_task_status_prio_time", "ix_task_type_status", "ix_logs_time"):
+            execute(f"DROP {kind} {name}")
+    for table in ("task_options", "task_reports", "task_rollup"):
+        execute(f"DROP TABLE {table}")
+    for column, definition in VERSION_1.items():
+        execute(f"ALTER TABLE task_queue DROP COLUMN {column}")
+        execute(f"ALTER TABLE task_queue ADD COLUMN {column} {definition}")
+    execute("""CREATE INDEX ix_task_status_prio_time ON task_queue (phase, needs, turn) WHERE phase IS NOT NULL""")
+    execute("CREATE INDEX ix_task_type_status ON task_queue (type, needs, priority) WHERE phase = 1")
+    for kind, name, statement in parts:  # what was the same in version 1
+        if name.startswith("lottery_") and kind == "trigger":
+            execute(statement)
+    execute("DELETE FROM queue_state WHERE name IN ('rolled_up_to', 'leases_expired')")
+    execute("PRAGMA user_version = 1")
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_a_database_of_version_1_is_upgraded_in_place(open_queue: OPEN, tmp_path: Path, drawn: bool) -> None:
+    queue, new = open_queue(), open_queue(tmp_path / "new.db")
+    if drawn:
+        assert queue.claim("w", strategy="weighted_random") is new.claim("w", strategy="weighted_random") is None
+    done, task_id, delayed = queue.enqueue_many(
+        [{"type": "t", "payload": {"n": 1}}, {"type": "t"}, {"type": "t", "run_after": timedelta(hours=1)}]
+    )
+    first = queue.claim("w")
+    assert first is not None
+    queue.complete(first)
+    make_version_1(queue)
+    before = [queue.get(number) for number in (done, task_id, delayed)]
     queue.close()
     queue = open_queue()
-    assert queue.get(task_id) == before
+    assert [queue.get(number) for number in (done, task_id, delayed)] == before
     assert queue.database.execute("PRAGMA user_version").fetchone()[0] == VERSION
     assert queue.database.execute("SELECT count(*) FROM task_options, task_reports").fetchone()[0] == 0
-    assert queue.claim("w") is not None
+    parts = "SELECT type, name, sql FROM sqlite_schema WHERE type <> 'table' ORDER BY name"
+    assert queue.database.execute(parts).fetchall() == new.database.execute(parts).fetchall()
+    columns = "SELECT name, hidden FROM pragma_table_xinfo('task_queue')"
+    assert queue.database.execute(columns).fetchall() == new.database.execute(columns).fetchall()
+    assert QueueMetrics(queue.database).get_queue_depth_by_status() == {"completed": 1, "queued": 2}
+    task = queue.claim("w", strategy="weighted_random" if drawn else "priority")
+    assert task is not None
+    assert task.id == task_id
+    assert queue.database.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
 
 
 @pytest.mark.parametrize("version", [VERSION + 1, 999])

@@ -21,13 +21,17 @@ from prismq.errors import (
     QueueSchemaError,
     UnsupportedEnvironmentError,
 )
+from prismq.logs import QueueLogger, TaskLogger
 from prismq.maintenance import QueueMaintenance
+from prismq.metrics import QueueMetrics
 from prismq.models import SchedulingStrategy, Task, TaskLog, Worker
+from prismq.monitoring import QueueMonitoring
 from prismq.queue import TaskQueue
 from prismq.retention import Keep, Pruned, RetentionPolicy, prune, store_policy, stored_policy
 from prismq.retry import RetryConfig
 from prismq.schema import SCHEMA_STATEMENTS
 from prismq.settings import PRAGMAS, PRODUCTION_PRAGMAS, get_default_db_path
+from prismq.workers import WorkerHeartbeat
 
 __version__ = "0.1.0"
 
@@ -51,9 +55,12 @@ __all__ = [
     "QueueIntegrityError",
     "QueueInterfaceError",
     "QueueInternalError",
+    "QueueLogger",
     "QueueMaintenance",
     "QueueMaintenanceBusyError",
     "QueueMaintenanceError",
+    "QueueMetrics",
+    "QueueMonitoring",
     "QueueOperationalError",
     "QueueProgrammingError",
     "QueueSchemaError",
@@ -62,9 +69,11 @@ __all__ = [
     "SchedulingStrategy",
     "Task",
     "TaskLog",
+    "TaskLogger",
     "TaskQueue",
     "UnsupportedEnvironmentError",
     "Worker",
+    "WorkerHeartbeat",
     "get_default_db_path",
     "prune",
     "store_policy",

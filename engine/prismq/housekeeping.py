@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import apsw
 
-from prismq import clock, settings, sql
+from prismq import clock, rollup, settings, sql
 from prismq.errors import QueueBusyError, QueueDatabaseError
 from prismq.post import CHANGED, CHECKPOINT, CLOSED, DUE, ELECTED, LOOK, ORPHAN, STOPPED, TURN_SECONDS, Post
 from prismq.retention import StoredRetention
@@ -57,6 +57,12 @@ LONGEST_RESTART_PAUSE_SECONDS: Final = 0.2
 """Until a restart is tried again: twice as long after each try in vain."""
 INLINE_CHECKPOINT_PAGES: Final = 32768
 """A WAL this long means that no housekeeper keeps up: the committer helps (128 MiB; also in native/handle.c)."""
+ROLL_UP_SECONDS: Final = 2.0
+"""How often to look while there are commits whether enough tasks have finished to be rolled up."""
+ROLL_UP_SHARE: Final = 0.1
+"""Of the time, when there are many: rolling up keeps writers waiting."""
+CHECK_SECONDS: Final = 600.0
+"""How often to see, when there is nothing else to do, whether the roll-ups agree with the rows."""
 HELD_PAUSE_SECONDS: Final = 0.1
 """How often the rest of each writer is set anew while a reader lets the WAL grow."""
 
@@ -111,6 +117,9 @@ class _House:
         self._retention = StoredRetention(database)
         self._leads = False
         self._changed_at: float | None = None  # since when not all of the WAL is copied
+        self._roll_up_at = 0.0
+        self._rolling_up = True  # there may be something to be rolled up
+        self._check_at = time.monotonic() + CHECK_SECONDS
 
     def attend(self, events: int) -> float:
         """Do what the events call for; returns how long to wait for more, in seconds."""
@@ -118,6 +127,7 @@ class _House:
         self._leads |= events != 0  # others are told nothing
         if events & (CHANGED | ELECTED):
             self._changed_at = now
+            self._rolling_up = True
         if events & CHECKPOINT or self._checkpointer.delays:
             self._checkpointer.checkpoint(CHECKPOINT_PAGES)
         elif self._changed_at is not None and now - self._changed_at >= IDLE_SECONDS:
@@ -132,10 +142,33 @@ class _House:
             self._post.expect(self._next_turn)
             if self._post.is_anybody_waiting():
                 self._wake()
+        until_roll_up = self._roll_up()
         if self._checkpointer.delays:
-            return HELD_PAUSE_SECONDS
-        pause = IDLE_SECONDS if self._changed_at is not None else math.inf
-        return min(pause, self._retention.attend()) if self._leads else pause
+            return min(HELD_PAUSE_SECONDS, until_roll_up)
+        until_retention = self._retention.attend() if self._leads else math.inf
+        return min(IDLE_SECONDS if self._changed_at is not None else math.inf, until_roll_up, until_retention)
+
+    def _roll_up(self) -> float:
+        """Roll up some finished tasks if it is time to; returns how long to wait for more, in seconds."""
+        began = time.monotonic()
+        if not self._rolling_up:
+            return math.inf
+        if began < self._roll_up_at:
+            return self._roll_up_at - began
+        more = rollup.roll_up(self._database)
+        ended = time.monotonic()
+        if more:
+            self._roll_up_at = ended + (ended - began) / ROLL_UP_SHARE
+            return self._roll_up_at - ended
+        self._rolling_up = False
+        self._roll_up_at = ended + ROLL_UP_SECONDS
+        if self._changed_at is None and ended >= self._check_at:
+            self._check_at = ended + CHECK_SECONDS
+            if not rollup.check(self._database):
+                _log.info("finished tasks of %s were changed by hand: their sums are made anew", self._database.db_path)
+                self._rolling_up = True
+                return 0.0
+        return math.inf
 
     def _let_in_and_bring_back(self) -> None:
         connection = self._database.get_connection()
@@ -226,7 +259,10 @@ def reap(connection: Connection, grace_seconds: float = 0) -> int:
     ended = clock.to_text(now - timedelta(seconds=grace_seconds))
     if connection.execute(sql.EXPIRED, (ended,)).fetchone() is None:
         return 0
-    returned = connection.execute(sql.REAP, (clock.to_text(now), REAP_CHUNK, ended)).fetchall()
+    with connection.transaction():
+        returned = connection.execute(sql.REAP, (clock.to_text(now), REAP_CHUNK, ended)).fetchall()
+        if returned:
+            connection.execute(sql.COUNT_EXPIRED, (len(returned),))
     for task_id, status, error in returned:
         _log.warning("task %s is %s: %s", task_id, status, error, extra={"task_id": task_id, "status": status})
     return len(returned)

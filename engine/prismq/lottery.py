@@ -57,7 +57,7 @@ def _new_ticket(row: str) -> str:
 
 
 _CLASS_OF_NEW: Final = "FROM lottery_class AS class WHERE class.type = NEW.type AND class.needs = NEW.needs"
-_TRIGGERS: Final = (
+TRIGGERS: Final = (
     f"""CREATE TRIGGER IF NOT EXISTS lottery_enter AFTER INSERT ON task_queue WHEN NEW.phase = 1
     BEGIN
       DELETE FROM task_lottery WHERE task_id = NEW.id; -- of a row that was replaced
@@ -109,7 +109,7 @@ def open_lottery(database: QueueDatabase) -> None:
                 """INSERT OR IGNORE INTO queue_state (name, value)
                    VALUES ('lottery_backfill', (SELECT coalesce(min(id), 1) - 1 FROM task_queue))"""
             )
-            for trigger in _TRIGGERS:
+            for trigger in TRIGGERS:
                 database.execute(trigger)
     newest = int(database.execute("SELECT coalesce(max(id), 0) FROM task_queue").fetchone()[0])
     while (done := _progress(database) or 0) < newest:

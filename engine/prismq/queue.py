@@ -25,6 +25,8 @@ from prismq.submission import RunAfter
 
 T = TypeVar("T")
 
+_id = submission.task_id
+
 
 class TaskQueue:
     """A durable task queue in one SQLite file, shared by any number of processes and threads of one machine.
@@ -380,14 +382,6 @@ def _token(task: Task) -> Token:
 def _settled(task: Task, status: str) -> None:
     task.status = status
     task.lease_until_utc = None
-
-
-def _id(task_id: object) -> int:
-    if isinstance(task_id, bool) or not isinstance(task_id, int):
-        raise InvalidTaskError(f"task_id is {task_id!r:.100}; it must be the number that enqueue() returned")
-    if not -(2**63) <= task_id < 2**63:
-        raise InvalidTaskError(f"task_id is {task_id}; ids have at most 64 bits")
-    return task_id
 
 
 def _check_wait(seconds: float | None) -> None:

@@ -1,8 +1,8 @@
 """How long finished tasks and logs are kept, and their removal a little at a time.
 
-Rows are looked at in order of their ids, some hundred at a time, and removed in transactions of about a millisecond,
-so that nobody who enqueues or claims waits for it. Between looking and removing a task may have been requeued: only
-what is as it was seen goes.
+Tasks are looked at in the order in which they finished, some hundred at a time, and removed in transactions of about a
+millisecond, so that nobody who enqueues or claims waits for it. Between looking and removing a task may have been
+requeued: only what is as it was seen goes.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from prismq import clock, filesystem
 from prismq.database import QueueDatabase
 from prismq.errors import QueueMaintenanceBusyError, QueueMaintenanceError, raised_as
 
+Place = tuple[str, int]
+"""When a task finished, and its id."""
 Row = tuple[Any, ...]
 """One to be removed: its id, and what it was when it was looked at."""
 
@@ -41,16 +43,21 @@ SLICE_SECONDS: Final = 0.005
 """How long it does so at a time, before it rests four times as long."""
 LONGEST_DAYS: Final = 36525
 
-# ?1 the last id looked at, ?2 how many
-_AFTER: Final = """SELECT id, status, coalesce(finished_at_utc, updated_at_utc), created_at_utc FROM task_queue
-WHERE id > ?1 ORDER BY id LIMIT ?2"""
-_BEFORE: Final = "SELECT id, status FROM task_queue WHERE id < ?1 ORDER BY id DESC LIMIT ?2"
-# ?1 the tasks to remove as [[id, status, time], ...], of which these are still as they were.
-_DOOMED: Final = """SELECT task.id FROM json_each(?1) AS given CROSS JOIN task_queue AS task
-  ON task.id = given.value ->> 0 AND task.status = given.value ->> 1
-  AND coalesce(task.finished_at_utc, task.updated_at_utc) = given.value ->> 2"""
-_DELETE_LOGS_OF: Final = f"DELETE FROM task_logs WHERE task_id IN ({_DOOMED})"
-_DELETE_TASKS: Final = f"DELETE FROM task_queue WHERE id IN ({_DOOMED}) RETURNING status"
+_PHASES: Final = {-1: ("completed",), -2: ("failed", "dead_letter")}
+_FIRST: Final[Place] = ("", -(2**63))
+_LAST: Final[Place] = ("~", 2**63 - 1)
+
+# Finished tasks of a phase, see schema. ?1 phase, ?2 when the last one looked at finished and ?3 its id, ?4 how many
+_OF: Final = (
+    "SELECT id, status, turn FROM task_queue INDEXED BY ix_task_status_prio_time WHERE phase = ?1 AND needs = 0"
+)
+_AFTER: Final = f"{_OF} AND turn >= ?2 AND (turn > ?2 OR id > ?3) ORDER BY turn, id LIMIT ?4"
+_BEFORE: Final = f"{_OF} AND turn <= ?2 AND (turn < ?2 OR id < ?3) ORDER BY turn DESC, id DESC LIMIT ?4"
+# ?1 the tasks to remove as [[id, status, turn], ...], of which these are still as they were
+_DELETE_TASKS: Final = """DELETE FROM task_queue WHERE id IN (
+  SELECT task.id FROM json_each(?1) AS given CROSS JOIN task_queue AS task ON task.id = given.value ->> 0
+    AND task.status = given.value ->> 1 AND task.turn = given.value ->> 2)
+RETURNING status"""
 # ?1 the last id looked at, ?2 how many
 _LOGS_AFTER: Final = "SELECT log_id, at_utc FROM task_logs WHERE log_id > ?1 ORDER BY log_id LIMIT ?2"
 # ?1 how many are newer
@@ -185,46 +192,43 @@ class Pruning:
 
     def steps(self) -> Iterator[float]:
         """Does the work in small steps; yields after each how long to rest, in seconds."""
-        limits = {name: getattr(self._policy, name) for name in ("completed", "failed", "dead_letter")}
-        limits = {status: keep for status, keep in limits.items() if keep.limits}
-        if limits:
-            yield from self._prune_tasks(limits)
+        for phase, statuses in _PHASES.items():
+            limits = {status: getattr(self._policy, status) for status in statuses}
+            if any(keep.limits for keep in limits.values()):
+                yield from self._prune_tasks(phase, limits)
         if self._policy.logs.limits:
             yield from self._prune_logs(self._policy.logs)
 
-    def _prune_tasks(self, limits: dict[str, Keep]) -> Iterator[float]:
+    def _prune_tasks(self, phase: int, limits: dict[str, Keep]) -> Iterator[float]:
         before = {status: _cutoff(keep) for status, keep in limits.items()}
-        through: dict[str, int] = {}
-        yield from self._find_newest(limits, through)
-        latest, furthest = max(before.values()), max(through.values(), default=0)
-        last = -(2**63)
-        while rows := self._database.execute(_AFTER, (last, LOOKED_AT)).fetchall():
-            last = rows[-1][0]
+        through: dict[str, Place] = {}
+        yield from self._find_newest(phase, limits, through)
+        latest, furthest = max(before.values()), max(through.values(), default=_FIRST)
+        last = _FIRST
+        while rows := self._database.execute(_AFTER, (phase, *last, LOOKED_AT)).fetchall():
+            last = (rows[-1][2], rows[-1][0])
             doomed = [
                 (task_id, status, ended)
-                for task_id, status, ended, _ in rows
-                if status in limits and (ended < before[status] or task_id <= through.get(status, -math.inf))
+                for task_id, status, ended in rows
+                if ended < before[status] or (ended, task_id) <= through.get(status, _FIRST)
             ]
             yield from self._remove(doomed, self._remove_tasks, "task", _EXPORT_TASKS)
-            if last >= furthest and all(created >= latest for _, _, _, created in rows):
-                return  # what was created later has not ended earlier
-            if not doomed:
-                yield 0
+            if last[0] >= latest and last >= furthest:
+                return
+            yield 0
 
-    def _find_newest(self, limits: dict[str, Keep], through: dict[str, int]) -> Iterator[float]:
-        """Sets the last id of each status that has as many newer ones as are kept."""
+    def _find_newest(self, phase: int, limits: dict[str, Keep], through: dict[str, Place]) -> Iterator[float]:
+        """Sets the last task of each status that has as many newer ones as are kept."""
         left = {status: keep.count for status, keep in limits.items() if keep.count is not None}
-        first = 2**63 - 1
-        while left and (rows := self._database.execute(_BEFORE, (first, LOOKED_AT)).fetchall()):
-            for task_id, status in rows:
-                if status not in left:
-                    continue
-                if left[status] == 0:
-                    through[status] = task_id
+        first = _LAST
+        while left and (rows := self._database.execute(_BEFORE, (phase, *first, LOOKED_AT)).fetchall()):
+            for task_id, status, ended in rows:
+                if left.get(status) == 0:
+                    through[status] = (ended, task_id)
                     del left[status]
-                else:
+                elif status in left:
                     left[status] -= 1
-            first = rows[-1][0]
+            first = (rows[-1][2], rows[-1][0])
             yield 0
 
     def _prune_logs(self, keep: Keep) -> Iterator[float]:
@@ -257,7 +261,6 @@ class Pruning:
             yield took
 
     def _remove_tasks(self, doomed: str) -> None:
-        self._database.execute(_DELETE_LOGS_OF, (doomed,))
         for (status,) in self._database.execute(_DELETE_TASKS, (doomed,)):
             setattr(self.removed, status, getattr(self.removed, status) + 1)
 

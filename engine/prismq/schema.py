@@ -4,8 +4,9 @@ Every statement is a constant of its own; `SCHEMA_STATEMENTS` lists the public o
 
 Three virtual columns say where a task stands in the queue. They cost no storage: an index on them holds the result.
 
-- `phase`: 0 leased, 1 ready, 2 delayed, NULL when no worker can ever take the row as it is (finished, attempts spent).
-- `turn`: what orders a phase: the lease's end, the priority, the due time.
+- `phase`: 0 leased, 1 ready, 2 delayed, 3 when no worker can ever take the row as it is (attempts spent, a status of
+  somebody else's), -1 completed, -2 failed or dead letter.
+- `turn`: what orders a phase: the lease's end, the priority, the due time, when it finished.
 - `needs`: a ready task's compatibility, 0 for the common `{}`.
 
 A queued row is ready when its `run_after_utc` is not later than its `updated_at_utc`, the last moment somebody looked.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from prismq import lottery, rollup
 from prismq.errors import QueueBusyError, QueueDatabaseError, QueueSchemaError
 
 if TYPE_CHECKING:
@@ -28,12 +30,13 @@ VERSION: Final = 2
 NOW: Final = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
 
 PHASE: Final = """INTEGER GENERATED ALWAYS AS (CASE status
-    WHEN 'queued' THEN CASE WHEN attempts < max_attempts THEN 1 + (run_after_utc > updated_at_utc) END
-    WHEN 'processing' THEN 0 END) VIRTUAL"""
+    WHEN 'queued' THEN CASE WHEN attempts < max_attempts THEN 1 + (run_after_utc > updated_at_utc) ELSE 3 END
+    WHEN 'processing' THEN 0 WHEN 'completed' THEN -1 WHEN 'failed' THEN -2 WHEN 'dead_letter' THEN -2
+    ELSE 3 END) VIRTUAL"""
 TURN: Final = """GENERATED ALWAYS AS (CASE status
     WHEN 'queued' THEN CASE WHEN run_after_utc > updated_at_utc
       THEN coalesce(strftime('%Y-%m-%d %H:%M:%f', run_after_utc), updated_at_utc) ELSE priority END
-    WHEN 'processing' THEN coalesce(lease_until_utc, '') END) VIRTUAL"""
+    WHEN 'processing' THEN coalesce(lease_until_utc, '') ELSE coalesce(finished_at_utc, '') END) VIRTUAL"""
 NEEDS: Final = """GENERATED ALWAYS AS (CASE
     WHEN compatibility = '{}' OR status <> 'queued' OR run_after_utc > updated_at_utc THEN 0
     ELSE compatibility END) VIRTUAL"""
@@ -81,10 +84,11 @@ CREATE_TASK_LOGS: Final = f"""CREATE TABLE IF NOT EXISTS task_logs (
   FOREIGN KEY (task_id) REFERENCES task_queue (id)
 )"""
 
-# One index serves ready, delayed and leased tasks: 'processing' entries stand right before the head of the ready ones,
-# so that a claim usually changes one leaf page where two indexes would change two.
+# One index serves finished, leased, ready and delayed tasks: 'processing' entries stand right before the head of the
+# ready ones and right after the newest completed one, so that a claim and a completion usually change one leaf page
+# where two indexes would change two.
 CREATE_IX_TASK_STATUS_PRIO_TIME: Final = """CREATE INDEX IF NOT EXISTS ix_task_status_prio_time
-  ON task_queue (phase, needs, turn) WHERE phase IS NOT NULL"""
+  ON task_queue (phase, needs, turn)"""
 CREATE_IX_TASK_TYPE_STATUS: Final = """CREATE INDEX IF NOT EXISTS ix_task_type_status
   ON task_queue (type, needs, priority) WHERE phase = 1"""
 CREATE_IX_TASK_REGION: Final = """CREATE INDEX IF NOT EXISTS ix_task_region
@@ -100,28 +104,43 @@ CREATE_V_QUEUE_STATUS_SUMMARY: Final = """CREATE VIEW IF NOT EXISTS v_queue_stat
   SELECT status, count(*) AS task_count, round(avg(attempts), 2) AS avg_attempts,
     min(created_at_utc) AS oldest_task, max(created_at_utc) AS newest_task
   FROM task_queue GROUP BY status"""
-CREATE_V_QUEUE_TYPE_SUMMARY: Final = """CREATE VIEW IF NOT EXISTS v_queue_type_summary AS
-  SELECT type, status, count(*) AS task_count, round(avg(priority), 2) AS avg_priority
-  FROM task_queue GROUP BY type, status ORDER BY type, status"""
+# Finished tasks are not read one by one, but from the roll-ups as far as those go.
+_ROLLED: Final = "FROM task_rollup WHERE kind = 'there' AND bucket = ''"
+_NOT_ROLLED: Final = f"FROM {rollup.FINISHED} AND turn >= {rollup.WATERMARK}"
+CREATE_V_QUEUE_TYPE_SUMMARY: Final = f"""CREATE VIEW IF NOT EXISTS v_queue_type_summary AS
+  SELECT type, status, sum(tasks) AS task_count, round(1.0 * sum(priorities) / sum(tasks), 2) AS avg_priority
+  FROM (SELECT type, status, tasks, priority AS priorities {_ROLLED}
+    UNION ALL SELECT type, status, 1, priority {_NOT_ROLLED}
+    UNION ALL SELECT type, 'queued', count(*), sum(priority)
+      FROM task_queue INDEXED BY ix_task_type_status WHERE phase = 1 GROUP BY type
+    UNION ALL SELECT type, status, 1, priority
+      FROM task_queue INDEXED BY ix_task_status_prio_time WHERE phase IN (0, 2, 3))
+  GROUP BY type, status HAVING sum(tasks) > 0 ORDER BY type, status"""
 CREATE_V_WORKER_STATUS: Final = """CREATE VIEW IF NOT EXISTS v_worker_status AS
   SELECT w.worker_id, w.capabilities, w.heartbeat_utc,
-    (SELECT count(*) FROM task_queue t WHERE t.phase = 0 AND t.locked_by = w.worker_id) AS active_tasks,
+    coalesce(held.tasks, 0) AS active_tasks,
     round((julianday('now') - julianday(w.heartbeat_utc)) * 86400) AS seconds_since_heartbeat
-  FROM workers w"""
-CREATE_V_TASK_PERFORMANCE: Final = """CREATE VIEW IF NOT EXISTS v_task_performance AS
-  SELECT type, status, count(*) AS task_count,
-    round(avg((julianday(finished_at_utc) - julianday(processing_started_utc)) * 86400), 2) AS avg_processing_seconds,
-    round(avg(attempts), 2) AS avg_attempts
-  FROM task_queue WHERE finished_at_utc IS NOT NULL GROUP BY type, status ORDER BY type, status"""
+  FROM workers w LEFT JOIN (SELECT locked_by, count(*) AS tasks
+    FROM task_queue INDEXED BY ix_task_status_prio_time WHERE phase = 0 GROUP BY locked_by) AS held
+    ON held.locked_by = w.worker_id"""
+CREATE_V_TASK_PERFORMANCE: Final = f"""CREATE VIEW IF NOT EXISTS v_task_performance AS
+  SELECT type, status, sum(tasks) AS task_count,
+    round(sum(ms) / 1000.0 / sum(CASE WHEN took >= 0 THEN tasks END), 2) AS avg_processing_seconds,
+    round(1.0 * sum(tries) / sum(tasks), 2) AS avg_attempts
+  FROM (SELECT type, status, took, tasks, attempts AS tries, ms {_ROLLED}
+    UNION ALL SELECT type, status, CASE WHEN processing_started_utc IS NULL THEN -1 ELSE 0 END, 1, attempts,
+      {rollup.duration_ms("")} {_NOT_ROLLED} AND finished_at_utc IS NOT NULL)
+  GROUP BY type, status HAVING sum(tasks) > 0 ORDER BY type, status"""
 CREATE_V_RECENT_FAILURES: Final = """CREATE VIEW IF NOT EXISTS v_recent_failures AS
   SELECT id, type, status, attempts, error_message, finished_at_utc
-  FROM task_queue WHERE status IN ('failed', 'dead_letter') ORDER BY finished_at_utc DESC LIMIT 100"""
+  FROM task_queue INDEXED BY ix_task_status_prio_time WHERE phase = -2 AND needs = 0
+  ORDER BY turn DESC, id DESC LIMIT 100"""
 
 CREATE_QUEUE_STATE: Final = """CREATE TABLE IF NOT EXISTS queue_state (
   name TEXT PRIMARY KEY,
   value
 ) WITHOUT ROWID"""
-"""The queue's own memory: `last_deleted_id`, and what the lottery last drew."""
+"""The queue's own memory: `last_deleted_id`, what the lottery last drew, how far roll-ups go, leases that expired."""
 
 CREATE_TASK_OPTIONS: Final = """CREATE TABLE IF NOT EXISTS task_options (
   task_id INTEGER PRIMARY KEY REFERENCES task_queue (id) ON DELETE CASCADE,
@@ -148,6 +167,16 @@ BEGIN
 END"""
 """An enqueue takes the id after the newest row's. This keeps a deleted newest row's id from being given out again."""
 
+CREATE_FORGET_LOGS: Final = """CREATE TRIGGER IF NOT EXISTS forget_logs AFTER DELETE ON task_queue
+BEGIN
+  DELETE FROM task_logs WHERE task_id = OLD.id;
+END"""
+"""A task's log goes with it, although its foreign key has no action."""
+
+CREATE_IX_LOGS_TIME: Final = """CREATE INDEX IF NOT EXISTS ix_logs_time
+  ON task_logs (at_utc, log_id, level)"""
+"""The newest log entries first, and old ones by themselves; by level without a look at each."""
+
 SCHEMA_STATEMENTS: Final[list[str]] = [
     CREATE_TASK_QUEUE,
     CREATE_WORKERS,
@@ -173,6 +202,10 @@ _OWN_STATEMENTS: Final = [
     CREATE_KEEP_IDS_UNIQUE,
     CREATE_TASK_OPTIONS,
     CREATE_TASK_REPORTS,
+    *rollup.DEFINITIONS,
+    CREATE_FORGET_LOGS,
+    CREATE_IX_LOGS_TIME,
+    "INSERT OR IGNORE INTO queue_state (name, value) VALUES ('leases_expired', 0)",
     # AUTOINCREMENT's counter must exist before the first enqueue reserves a block of ids in it.
     """INSERT INTO sqlite_sequence (name, seq) SELECT 'task_queue', 0
        WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'task_queue')""",
@@ -232,9 +265,31 @@ def _upgrade(connection: Connection, version: int) -> None:
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     if version == 0 and "task_queue" in tables:
         _adopt_original(connection)
+    if version == 1:
+        _renew_queue_columns(connection)
     for statement in [*SCHEMA_STATEMENTS, *_OWN_STATEMENTS]:
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _renew_queue_columns(connection: Connection) -> None:
+    """Define the virtual columns anew, with what uses them. They are stored nowhere but in indexes: no row is written."""
+    drawn = connection.execute("SELECT 1 FROM queue_state WHERE name = 'lottery_backfill'").fetchone() is not None
+    for kind, name in connection.execute(
+        """SELECT type, name FROM sqlite_schema
+           WHERE (type = 'trigger' AND (name IN ('keep_ids_unique', 'roll_up_deleted', 'roll_up_requeued', 'forget_logs')
+                                        OR substr(name, 1, 8) = 'lottery_'))
+              OR (type = 'index' AND name IN ('ix_task_status_prio_time', 'ix_task_type_status'))
+              OR (type = 'view' AND name IN ('v_queue_status_summary', 'v_queue_type_summary', 'v_worker_status',
+                                             'v_task_performance', 'v_recent_failures'))"""
+    ).fetchall():
+        connection.execute(f'DROP {kind} "{name}"')
+    for column, definition in QUEUE_COLUMNS.items():
+        connection.execute(f"ALTER TABLE task_queue DROP COLUMN {column}")
+        connection.execute(f"ALTER TABLE task_queue ADD COLUMN {column} {definition}")
+    if drawn:
+        for trigger in lottery.TRIGGERS:
+            connection.execute(trigger)
 
 
 def _adopt_original(connection: Connection) -> None:

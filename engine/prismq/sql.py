@@ -72,6 +72,9 @@ WHERE id IN (SELECT id FROM task_queue INDEXED BY ix_task_status_prio_time
              WHERE phase = 0 AND needs = 0 AND turn <= ?3 ORDER BY turn LIMIT ?2)
 RETURNING id, status, error_message"""
 
+# ?1 how many were brought back
+COUNT_EXPIRED: Final = "UPDATE queue_state SET value = value + ?1 WHERE name = 'leases_expired'"
+
 # Is any ready task choosy about its worker?
 CONSTRAINED: Final = """SELECT 1 FROM task_queue INDEXED BY ix_task_status_prio_time
 WHERE phase = 1 AND needs > 0 LIMIT 1"""

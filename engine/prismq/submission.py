@@ -143,7 +143,7 @@ def _claim(
         _types(types),
         _capabilities(capabilities),
         _strategy(strategy),
-        _count(limit, "limit"),
+        count(limit, "limit"),
         milliseconds(lease_seconds, "lease_seconds", 0.001),
     )
 
@@ -179,6 +179,15 @@ def _capabilities(offered: Mapping[str, Any] | None) -> bytes:
     return _json(dict(offered), "capabilities", _ENCODE_SORTED)
 
 
+def task_id(value: object) -> int:
+    """A task's id."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidTaskError(f"task_id is {value!r:.100}; it must be the number that enqueue() returned")
+    if not _LEAST <= value <= _MOST:
+        raise InvalidTaskError(f"task_id is {value}; ids have at most 64 bits")
+    return value
+
+
 def milliseconds(seconds: object, name: str, lowest: float = 0.0) -> int:
     """A duration in seconds as whole ms, at least 1 when positive."""
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not lowest <= seconds <= _MAX_SECONDS:
@@ -190,7 +199,7 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _count(value: object, name: str) -> int:
+def count(value: object, name: str) -> int:
     """A whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
         raise InvalidTaskError(f"{name} is {value!r}; it must be a whole number of at least 1")

@@ -1,0 +1,137 @@
+"""The SQL of metrics, logs and workers: reads that name their index, and writes of one row.
+
+None reads finished tasks one by one, but for those that are not rolled up yet (see rollup). Times are text as `clock`
+writes it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prismq.rollup import FINISHED, WATERMARK, class_of, duration_ms
+
+_QUEUE: Final = "task_queue INDEXED BY ix_task_status_prio_time"
+_NOT_ROLLED: Final = f"{FINISHED} AND turn >= {WATERMARK}"
+
+# -- what is in the queue now -----------------------------------------------------------------------------------------
+
+DEPTH_BY_STATUS: Final = f"""SELECT status, sum(tasks) AS tasks FROM (
+  SELECT status, tasks FROM task_rollup WHERE kind = 'there' AND bucket = ''
+  UNION ALL SELECT 'completed', count(*) FROM {_QUEUE} WHERE phase = -1 AND needs = 0 AND turn >= {WATERMARK}
+  UNION ALL SELECT status, 1 FROM {_QUEUE} WHERE phase = -2 AND needs = 0 AND turn >= {WATERMARK}
+  UNION ALL SELECT 'processing', count(*) FROM {_QUEUE} WHERE phase = 0
+  UNION ALL SELECT 'queued', count(*) FROM {_QUEUE} WHERE phase IN (1, 2)
+  UNION ALL SELECT status, 1 FROM {_QUEUE} WHERE phase = 3)
+GROUP BY status HAVING sum(tasks) > 0 ORDER BY status"""
+# Delayed tasks are looked at one by one.
+DEPTH_BY_TYPE: Final = "SELECT type, status, task_count FROM v_queue_type_summary"
+
+# Ids grow with time: the oldest is one of the thousand smallest ids, unless plain SQL dated it back.
+OLDEST_QUEUED: Final = f"""SELECT min(created_at_utc) FROM task_queue WHERE status = 'queued' AND id IN (
+  SELECT id FROM {_QUEUE} WHERE phase IN (1, 2, 3) ORDER BY id LIMIT 1000)"""
+
+# How many tasks are queued or held by a worker, the sum of their attempts, and how many have more than one.
+UNFINISHED: Final = f"""SELECT count(*), coalesce(sum(attempts), 0), coalesce(sum(attempts > 1), 0)
+FROM {_QUEUE} WHERE phase IN (0, 1, 2, 3) AND status IN ('queued', 'processing')"""
+
+# -- what has finished ------------------------------------------------------------------------------------------------
+
+# Since ?1: whole hours from ?3 on, whole minutes before them from ?2 on, and the rows of what is neither.
+_MINUTES: Final = "FROM task_rollup WHERE kind = 'minute' AND bucket >= ?2 AND bucket < ?3"
+_HOURS: Final = "FROM task_rollup WHERE kind = 'hour' AND bucket >= ?3"
+_EDGE: Final = f"{FINISHED} AND turn >= ?1 AND turn < min(?2, {WATERMARK})"
+_REST: Final = f"{FINISHED} AND turn >= max(?1, {WATERMARK})"
+_SUMS: Final = "SELECT type, status, took, tasks, attempts, retried, ms"
+_ROWS: Final = f"""SELECT type, status, coalesce(ms, -1) AS took, 1 AS tasks, attempts, attempts > 1 AS retried, ms
+  FROM (SELECT type, status, attempts, {duration_ms("")} AS ms FROM"""
+_SINCE: Final = f"""{_SUMS} {_HOURS} UNION ALL {_SUMS} {_MINUTES}
+  UNION ALL {_ROWS} {_EDGE}) UNION ALL {_ROWS} {_REST})"""
+
+# By status: tasks, the sum of their attempts, how many had more than one, milliseconds processed, by how many tasks.
+# ?1 to ?3 as above
+FINISHED_SINCE: Final = f"""SELECT status, sum(tasks), sum(attempts), sum(retried), coalesce(sum(ms), 0),
+  coalesce(sum(CASE WHEN took >= 0 THEN tasks END), 0)
+FROM ({_SINCE}) GROUP BY status"""
+# Of completed tasks, by class of processing time: its lower end in milliseconds, tasks. ?1 to ?3 as above, ?4 type
+TIMES_SINCE: Final = f"""SELECT {class_of("took")} AS class, sum(tasks) FROM ({_SINCE})
+WHERE status = 'completed' AND took >= 0 AND (?4 IS NULL OR type = ?4)
+GROUP BY class HAVING sum(tasks) > 0 ORDER BY class"""
+# How many completed rows there are, counted up to ?2.
+COUNT_COMPLETED_SINCE: Final = f"""SELECT count(*) FROM (
+  SELECT 1 FROM {_QUEUE} WHERE phase = -1 AND needs = 0 AND turn >= ?1 LIMIT ?2) AS counted"""
+# Their processing times in milliseconds. ?1 since, ?2 type or NULL
+EACH_TIME_SINCE: Final = f"""SELECT ms FROM (SELECT {duration_ms("")} AS ms FROM {_QUEUE}
+  WHERE phase = -1 AND needs = 0 AND turn >= ?1 AND (?2 IS NULL OR type = ?2))
+WHERE ms IS NOT NULL ORDER BY ms"""
+
+# Since the queue was made, by type and status, as FINISHED_SINCE; with it deleted tasks, and with ?1 also those that
+# were queued again.
+FINISHED_EVER: Final = f"""SELECT type, status, sum(tasks), sum(attempts), sum(retried), coalesce(sum(ms), 0),
+  coalesce(sum(CASE WHEN took >= 0 THEN tasks END), 0)
+FROM ({_SUMS} FROM task_rollup WHERE kind = 'ever' AND bucket = ''
+  UNION ALL {_SUMS} FROM task_rollup WHERE kind = 'requeued' AND bucket = '' AND ?1
+  UNION ALL {_ROWS} {_NOT_ROLLED}))
+GROUP BY type, status HAVING sum(tasks) > 0 ORDER BY type, status"""
+# By type and class of processing time, tasks of any status.
+TIMES_EVER: Final = f"""SELECT type, {class_of("took")} AS class, sum(tasks), sum(ms)
+FROM ({_SUMS} FROM task_rollup WHERE kind IN ('ever', 'requeued') AND bucket = ''
+  UNION ALL {_ROWS} {_NOT_ROLLED}))
+WHERE took >= 0 GROUP BY type, class HAVING sum(tasks) > 0 ORDER BY type, class"""
+LEASES_EXPIRED: Final = "SELECT value FROM queue_state WHERE name = 'leases_expired'"
+
+# -- workers ----------------------------------------------------------------------------------------------------------
+
+# ?1 worker_id, ?2 capabilities (JSON), ?3 now
+REGISTER_WORKER: Final = """INSERT INTO workers (worker_id, capabilities, heartbeat_utc) VALUES (?1, ?2, ?3)
+ON CONFLICT (worker_id) DO UPDATE SET capabilities = excluded.capabilities, heartbeat_utc = excluded.heartbeat_utc"""
+# ?1 worker_id, ?2 now
+BEAT: Final = "UPDATE workers SET heartbeat_utc = ?2 WHERE worker_id = ?1"
+# ?1 worker_id
+REMOVE_WORKER: Final = "DELETE FROM workers WHERE worker_id = ?1"
+
+# Seconds, and for ever where the heartbeat is no time. ?1 now
+_AGE: Final = "coalesce(round((julianday(?1) - julianday(heartbeat_utc)) * 86400, 3), 1e12)"
+# Worker, capabilities, heartbeat, its age in seconds; newest first. ?1 now
+WORKERS: Final = f"""SELECT worker_id, capabilities, heartbeat_utc, {_AGE} AS age FROM workers
+ORDER BY age, worker_id"""
+# ?1 now, ?2 older than so many seconds, ?3 whether also those who hold tasks
+REMOVE_STALE_WORKERS: Final = f"""DELETE FROM workers WHERE {_AGE} > ?2
+AND (?3 OR worker_id NOT IN (SELECT locked_by FROM {_QUEUE} WHERE phase = 0 AND locked_by IS NOT NULL))"""
+# By worker and status, of one worker or (NULL) all: tasks. ?1 worker_id
+WORKER_TASKS: Final = f"""SELECT worker_id, status, sum(tasks) FROM (
+  SELECT bucket AS worker_id, status, tasks FROM task_rollup WHERE kind = 'worker' AND (?1 IS NULL OR bucket = ?1)
+  UNION ALL SELECT locked_by, status, 1 FROM {_NOT_ROLLED} AND (?1 IS NULL OR locked_by = ?1)
+  UNION ALL SELECT locked_by, status, 1 FROM {_QUEUE} WHERE phase = 0 AND (?1 IS NULL OR locked_by = ?1))
+WHERE worker_id IS NOT NULL GROUP BY worker_id, status"""
+# As a lease that ran out: the claim counted the attempt. ?1 now, ?2 older than so many seconds, ?3 how many
+RECLAIM: Final = f"""UPDATE task_queue SET
+  status = CASE WHEN attempts >= max_attempts THEN 'dead_letter' ELSE 'queued' END,
+  finished_at_utc = CASE WHEN attempts >= max_attempts THEN ?1 END,
+  error_message = 'Worker lost: ' || locked_by || ' was last heard of at ' || coalesce((SELECT heartbeat_utc || ' UTC'
+    FROM workers WHERE worker_id = locked_by), '?') || ', during attempt ' || attempts,
+  locked_by = CASE WHEN attempts >= max_attempts THEN locked_by END,
+  lease_until_utc = NULL, reserved_at_utc = NULL,
+  processing_started_utc = CASE WHEN attempts >= max_attempts THEN processing_started_utc END,
+  updated_at_utc = ?1
+WHERE id IN (SELECT id FROM {_QUEUE} WHERE phase = 0
+    AND locked_by IN (SELECT worker_id FROM workers WHERE {_AGE} > ?2) LIMIT ?3)
+RETURNING id, status, error_message"""
+
+# -- logs -------------------------------------------------------------------------------------------------------------
+
+# ?1 task_id, ?2 time, ?3 level, ?4 message, ?5 details (JSON)
+LOG: Final = "INSERT INTO task_logs (task_id, at_utc, level, message, details) VALUES (?1, ?2, ?3, ?4, ?5)"
+# The same if there is such a task.
+LOG_IF_THERE: Final = """INSERT INTO task_logs (task_id, at_utc, level, message, details)
+SELECT id, ?2, ?3, ?4, ?5 FROM task_queue WHERE id = ?1"""
+_LOG_COLUMNS: Final = "log_id, task_id, at_utc, level, message, details"
+# ?1 task_id, ?2 level or NULL, ?3 how many
+TASK_LOGS: Final = f"""SELECT {_LOG_COLUMNS} FROM task_logs INDEXED BY ix_logs_task
+WHERE task_id = ?1 AND (?2 IS NULL OR level = ?2) ORDER BY at_utc DESC, log_id DESC LIMIT ?3"""
+# ?1 level or NULL, ?2 how many
+RECENT_LOGS: Final = f"""SELECT {_LOG_COLUMNS} FROM task_logs WHERE log_id IN (
+  SELECT log_id FROM task_logs INDEXED BY ix_logs_time WHERE ?1 IS NULL OR level = ?1
+  ORDER BY at_utc DESC, log_id DESC LIMIT ?2) ORDER BY at_utc DESC, log_id DESC"""
+# ?1 before, ?2 how many
+DELETE_LOGS: Final = """DELETE FROM task_logs WHERE log_id IN (
+  SELECT log_id FROM task_logs INDEXED BY ix_logs_time WHERE at_utc < ?1 LIMIT ?2)"""
