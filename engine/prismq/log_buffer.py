@@ -30,6 +30,7 @@ class LogBuffer:
     """Holds up to `capacity` entries and writes them within `flush_seconds`; `dropped` counts what was not written."""
 
     def __init__(self, database: QueueDatabase, capacity: int, flush_seconds: float) -> None:
+        self._added = self._done = self._flush_until = 0  # entries since the thread began
         self._database = database
         self._capacity = capacity
         self._flush_seconds = flush_seconds
