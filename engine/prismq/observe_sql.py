@@ -29,7 +29,7 @@ DEPTH_BY_TYPE: Final = "SELECT type, status, task_count FROM v_queue_type_summar
 # Queued tasks only.
 QUEUED_BY_TYPE: Final = f"""SELECT type, sum(tasks) FROM (
   SELECT type, count(*) AS tasks FROM task_queue INDEXED BY ix_task_type_status WHERE phase = 1 GROUP BY type
-  UNION ALL SELECT type, 1 FROM {_QUEUE} WHERE phase IN (2, 3) AND status = 'queued')
+  UNION ALL SELECT type, count(*) FROM {_QUEUE} WHERE phase IN (2, 3) AND status = 'queued' GROUP BY type)
 GROUP BY type ORDER BY type"""
 
 # Ids grow with time: the oldest is one of the thousand smallest ids, unless plain SQL dated it back.
@@ -37,10 +37,11 @@ OLDEST_QUEUED: Final = f"""SELECT min(created_at_utc) FROM task_queue WHERE stat
   SELECT id FROM {_QUEUE} WHERE phase IN (1, 2, 3) ORDER BY id LIMIT 1000)"""
 
 # How many tasks are queued or held by a worker, the sum of their attempts, and how many have more than one.
-UNFINISHED: Final = f"""SELECT count(*), coalesce(sum(attempts), 0), coalesce(sum(attempts > 1), 0) FROM (
-  SELECT attempts FROM task_queue INDEXED BY ix_task_type_status WHERE phase = 1
-  UNION ALL SELECT attempts FROM {_QUEUE} WHERE phase IN (0, 2)
-  UNION ALL SELECT attempts FROM {_QUEUE} WHERE phase = 3 AND status = 'queued')"""
+_COUNT: Final = "SELECT count(*) AS tasks, sum(attempts) AS tries, sum(attempts > 1) AS again FROM"
+UNFINISHED: Final = f"""SELECT sum(tasks), coalesce(sum(tries), 0), coalesce(sum(again), 0) FROM (
+  {_COUNT} task_queue INDEXED BY ix_task_type_status WHERE phase = 1
+  UNION ALL {_COUNT} {_QUEUE} WHERE phase IN (0, 2)
+  UNION ALL {_COUNT} {_QUEUE} WHERE phase = 3 AND status = 'queued')"""
 
 # -- what has finished ------------------------------------------------------------------------------------------------
 
