@@ -126,6 +126,12 @@ def enqueue(queue: TaskQueue, kind: str = "t", count: int = 1) -> tuple[list[int
     return ids, time.time()
 
 
+def add_at_once(queue: TaskQueue) -> int:
+    """With a short patience: whoever leaves a transaction open is found out."""
+    queue.database.get_connection().apsw.set_busy_timeout(1000)
+    return queue.enqueue("from another process")
+
+
 def work_until_told(queue: TaskQueue, worker: str, options: dict[str, Any]) -> dict[int, float]:
     """Claim and complete until there is a task to stop; when each task was claimed."""
     done = {}

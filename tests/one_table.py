@@ -1,4 +1,4 @@
-"""What the tests of the database object do with its table `t`."""
+"""What the tests of the database object do with its table `t`, and with transactions."""
 
 from __future__ import annotations
 
@@ -22,3 +22,10 @@ def names(database: QueueDatabase) -> list[str]:
 def in_thread(work: Callable[[], T]) -> T:
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(work).result(timeout=30)
+
+
+def undone(database: QueueDatabase, work: Callable[[], object]) -> None:
+    """Run `work` in a transaction that is rolled back."""
+    with database.transaction():
+        work()
+        raise RuntimeError

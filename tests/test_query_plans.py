@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from prismq import SchedulingStrategy, TaskQueue, lottery, sql
+from prismq import SchedulingStrategy, TaskQueue, lottery, observe_sql, rollup, sql
 
 OPEN = Callable[..., TaskQueue]
 QUEUE, TYPES, KEYS = "ix_task_status_prio_time", "ix_task_type_status", "uq_task_idempotency"
@@ -26,6 +26,7 @@ ACCESS = {
     "DUE": {QUEUE},
     "PROMOTE": {QUEUE, BY_ID},
     "EXPIRED": {QUEUE},
+    "COUNT_EXPIRED": set(),
     "REAP": {QUEUE, BY_ID},
     "CONSTRAINED": {QUEUE},
     "HEAD": {QUEUE},
@@ -61,11 +62,21 @@ ACCESS = {
     "HELD": {QUEUE},
     "COUNT_ON": {BY_ID},
 }
-STATEMENTS = {
-    name: text
-    for name, text in vars(sql).items()
-    if name[0] != "_" and isinstance(text, str) and text.split()[0] in ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
-}
+
+
+def statements(module: Any) -> dict[str, str]:
+    verbs = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
+    return {
+        name: text
+        for name, text in vars(module).items()
+        if name[0] != "_" and isinstance(text, str) and text.split()[0] in verbs
+    }
+
+
+STATEMENTS = statements(sql)
+OBSERVING = statements(observe_sql) | statements(rollup)
+VIEWS = {name: f"SELECT * FROM {name}" for name in ("v_queue_type_summary", "v_task_performance", "v_worker_status")}
+VIEWS["v_recent_failures"] = "SELECT * FROM v_recent_failures"
 # What may be scanned or sorted: the classes of a claim, of which there are few, and the JSON that describes one.
 SMALL = {"class", "head", "counted", "need", "have", "item", "wanted", "json_each", "sqlite_sequence", "16-ROW"}
 SMALL.add("CONSTANT")
@@ -110,6 +121,26 @@ def test_every_statement_reaches_its_rows_by_the_index_made_for_it(tmp_path: Pat
                     assert detail.split()[1] in SMALL, (name, details)
                 assert "AUTOMATIC" not in detail, (name, details)
                 assert "TEMP B-TREE" not in detail or name in SORTED, (name, details)
+
+
+@pytest.mark.parametrize("analysed", [False, True])
+def test_nothing_that_looks_at_the_queue_reads_through_it(tmp_path: Path, analysed: bool) -> None:
+    """Finished tasks are reached by the index, from the watermark on; ready ones are counted in theirs, not read."""
+    with TaskQueue(tmp_path / "queue.db") as queue:
+        if analysed:
+            fill(queue, 2000, type="'same'", priority="1")
+            queue.database.execute("ANALYZE")
+        for name, statement in (OBSERVING | VIEWS).items():
+            details = plan(queue, statement)
+            for detail in details:
+                if detail.startswith("SCAN task_queue"):  # ready tasks, each type in turn
+                    assert detail.endswith("USING INDEX ix_task_type_status"), (name, details)
+                assert not re.match(r"SCAN task_(rollup|times)\b", detail), (name, details)
+                if detail.startswith("SCAN task_logs"):  # the newest first, up to a limit
+                    assert name == "RECENT_LOGS"
+                    assert "COVERING INDEX ix_logs_time" in detail
+                if "phase=" in detail and "task_queue" in detail:
+                    assert "ix_task_status_prio_time" in detail or "ix_task_type_status" in detail, (name, details)
 
 
 def test_the_lotterys_backlog_is_read_in_order_of_ids(tmp_path: Path) -> None:

@@ -438,7 +438,7 @@ def make_version_1(queue: TaskQueue) -> None:
     for kind, name, _ in parts:
         if kind in ("trigger", "view") or name in ("ix_task_status_prio_time", "ix_task_type_status", "ix_logs_time"):
             execute(f"DROP {kind} {name}")
-    for table in ("task_options", "task_reports", "task_rollup"):
+    for table in ("task_options", "task_reports", "task_rollup", "task_times"):
         execute(f"DROP TABLE {table}")
     for column, definition in VERSION_1.items():
         execute(f"ALTER TABLE task_queue DROP COLUMN {column}")

@@ -59,8 +59,8 @@ INLINE_CHECKPOINT_PAGES: Final = 32768
 """A WAL this long means that no housekeeper keeps up: the committer helps (128 MiB; also in native/handle.c)."""
 ROLL_UP_SECONDS: Final = 2.0
 """How often to look while there are commits whether enough tasks have finished to be rolled up."""
-ROLL_UP_SHARE: Final = 0.1
-"""Of the time, when there are many: rolling up keeps writers waiting."""
+ROLL_UP_SHARE: Final = 0.2
+"""Of the time goes into rolling up at most while there are commits: it keeps writers waiting."""
 CHECK_SECONDS: Final = 600.0
 """How often to see, when there is nothing else to do, whether the roll-ups agree with the rows."""
 HELD_PAUSE_SECONDS: Final = 0.1
@@ -153,7 +153,7 @@ class _House:
         began = time.monotonic()
         if not self._rolling_up:
             return math.inf
-        if began < self._roll_up_at:
+        if began < self._roll_up_at and self._changed_at is not None:
             return self._roll_up_at - began
         more = rollup.roll_up(self._database)
         ended = time.monotonic()

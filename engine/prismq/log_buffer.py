@@ -30,6 +30,7 @@ class LogBuffer:
     """Holds up to `capacity` entries and writes them within `flush_seconds`; `dropped` counts what was not written."""
 
     def __init__(self, database: QueueDatabase, capacity: int, flush_seconds: float) -> None:
+        self._added = self._done = self._flush_until = 0  # entries since the thread began
         self._database = database
         self._capacity = capacity
         self._flush_seconds = flush_seconds
@@ -77,11 +78,10 @@ class LogBuffer:
             self._closed = True
             self._give_up_at = time.monotonic() + timeout
             self._changed.notify_all()
-        atexit.unregister(self._at_exit)
 
     def _at_exit(self) -> None:
         """The interpreter ends, and with it the thread: write what is left."""
-        if self._pid == os.getpid() and not self._closed:
+        if self._pid == os.getpid():
             self.abandon()
             self._thread.join(5.0 + settings.BUSY_TIMEOUT_SECONDS)
 
@@ -111,6 +111,7 @@ class LogBuffer:
                     self._drop(len(refused), refused[0])
                 self._done += len(batch)
                 self._changed.notify_all()
+        atexit.unregister(self._at_exit)
 
     def _next_batch(self) -> list[Entry] | None:
         """Entries to write now; None when the buffer is closed and empty."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from prismq import observe_sql, submission, workers
 from prismq.database import QueueDatabase
-from prismq.metrics import QueueMetrics, depth_by_type, success_and_failure
+from prismq.metrics import QueueMetrics, success_and_failure
 from prismq.models import Worker
 
 
@@ -50,19 +50,16 @@ class QueueMonitoring:
         return workers.remove(self._database, worker_id)
 
     def get_queue_metrics(self) -> dict[str, Any]:
-        """`queue_depth_by_status`; `queue_depth_by_type`, of queued tasks only; `oldest_queued_task_age_seconds` or None;
-        `task_statistics`, for "completed" and "failed" (dead letters too) `status`, `count` and `avg_attempts` of all that
-        ever finished, if any did; `success_rate` and `failure_rate` from 0 to 1 of those, None if there are none;
+        """`queue_depth_by_status`; `queue_depth_by_type`, of queued tasks; `oldest_queued_task_age_seconds` or None;
+        `task_statistics`, for "completed" and "failed" (dead letters too) `status`, `count` and `avg_attempts` of all
+        that ever finished, if any did; `success_rate` and `failure_rate` from 0 to 1 of those, None if there are none;
         `total_workers`, `active_workers` (60 s) and `stale_workers` (300 s)."""
         with self._database.connection():
             statistics = self._statistics()
             completed, failed = (statistics.get(status, {}).get("count", 0) for status in ("completed", "failed"))
             rates = success_and_failure(completed, failed) if completed + failed else {}
             ages = [age for _, age in workers.all_workers(self._database)]
-            queued: dict[str, int] = {}
-            for kind, status, tasks in depth_by_type(self._database):
-                if status == "queued":
-                    queued[kind] = tasks
+            queued = dict(tuple(row) for row in self._database.execute(observe_sql.QUEUED_BY_TYPE))
             return {
                 "queue_depth_by_status": self._metrics.get_queue_depth_by_status(),
                 "queue_depth_by_type": queued,
@@ -76,8 +73,8 @@ class QueueMonitoring:
             }
 
     def get_worker_activity(self) -> list[dict[str, Any]]:
-        """Each worker's `worker_id`, `capabilities` (JSON text), `heartbeat_utc` (text) and `seconds_since_heartbeat` (whole
-        seconds), newest heartbeat first."""
+        """Each worker's `worker_id`, `capabilities` (JSON text), `heartbeat_utc` (text) and `seconds_since_heartbeat`
+        (whole seconds), newest heartbeat first."""
         rows = workers.rows(self._database)
         return [
             {

@@ -26,36 +26,68 @@ GROUP BY status HAVING sum(tasks) > 0 ORDER BY status"""
 # Delayed tasks are looked at one by one.
 DEPTH_BY_TYPE: Final = "SELECT type, status, task_count FROM v_queue_type_summary"
 
+# Queued tasks only.
+QUEUED_BY_TYPE: Final = f"""SELECT type, sum(tasks) FROM (
+  SELECT type, count(*) AS tasks FROM task_queue INDEXED BY ix_task_type_status WHERE phase = 1 GROUP BY type
+  UNION ALL SELECT type, count(*) FROM {_QUEUE} WHERE phase IN (2, 3) AND status = 'queued' GROUP BY type)
+GROUP BY type ORDER BY type"""
+
 # Ids grow with time: the oldest is one of the thousand smallest ids, unless plain SQL dated it back.
 OLDEST_QUEUED: Final = f"""SELECT min(created_at_utc) FROM task_queue WHERE status = 'queued' AND id IN (
   SELECT id FROM {_QUEUE} WHERE phase IN (1, 2, 3) ORDER BY id LIMIT 1000)"""
 
 # How many tasks are queued or held by a worker, the sum of their attempts, and how many have more than one.
-UNFINISHED: Final = f"""SELECT count(*), coalesce(sum(attempts), 0), coalesce(sum(attempts > 1), 0)
-FROM {_QUEUE} WHERE phase IN (0, 1, 2, 3) AND status IN ('queued', 'processing')"""
+_COUNT: Final = "SELECT count(*) AS tasks, sum(attempts) AS tries, sum(attempts > 1) AS again FROM"
+UNFINISHED: Final = f"""SELECT sum(tasks), coalesce(sum(tries), 0), coalesce(sum(again), 0) FROM (
+  {_COUNT} task_queue INDEXED BY ix_task_type_status WHERE phase = 1
+  UNION ALL {_COUNT} {_QUEUE} WHERE phase IN (0, 2)
+  UNION ALL {_COUNT} {_QUEUE} WHERE phase = 3 AND status = 'queued')"""
 
 # -- what has finished ------------------------------------------------------------------------------------------------
 
-# Since ?1: whole hours from ?3 on, whole minutes before them from ?2 on, and the rows of what is neither.
-_MINUTES: Final = "FROM task_rollup WHERE kind = 'minute' AND bucket >= ?2 AND bucket < ?3"
-_HOURS: Final = "FROM task_rollup WHERE kind = 'hour' AND bucket >= ?3"
+# Since ?1: whole hours from ?3 on, whole minutes before them from ?2 on, and the rows of what is in neither.
 _EDGE: Final = f"{FINISHED} AND turn >= ?1 AND turn < min(?2, {WATERMARK})"
 _REST: Final = f"{FINISHED} AND turn >= max(?1, {WATERMARK})"
-_SUMS: Final = "SELECT type, status, took, tasks, attempts, retried, ms"
-_ROWS: Final = f"""SELECT type, status, coalesce(ms, -1) AS took, 1 AS tasks, attempts, attempts > 1 AS retried, ms
+_SUMS: Final = "SELECT type, status, tasks, attempts, retried, ms, timed FROM task_rollup"
+_ROWS: Final = f"""SELECT type, status, 1 AS tasks, attempts, attempts > 1 AS retried, ms, ms IS NOT NULL AS timed
   FROM (SELECT type, status, attempts, {duration_ms("")} AS ms FROM"""
-_SINCE: Final = f"""{_SUMS} {_HOURS} UNION ALL {_SUMS} {_MINUTES}
-  UNION ALL {_ROWS} {_EDGE}) UNION ALL {_ROWS} {_REST})"""
+_TOTALS: Final = "sum(tasks), sum(attempts), sum(retried), coalesce(sum(ms), 0), sum(timed)"
 
-# By status: tasks, the sum of their attempts, how many had more than one, milliseconds processed, by how many tasks.
+# By status: tasks, the sum of their attempts, how many had more than one, the milliseconds that those took of which it
+# is known, and how many these are. ?1 to ?3 as above
+FINISHED_SINCE: Final = f"""SELECT status, {_TOTALS} FROM (
+  {_SUMS} WHERE kind = 'hour' AND bucket >= ?3
+  UNION ALL {_SUMS} WHERE kind = 'minute' AND bucket >= ?2 AND bucket < ?3
+  UNION ALL {_ROWS} {_EDGE}) UNION ALL {_ROWS} {_REST}))
+GROUP BY status"""
+# The same since the queue was made, by type and status; with deleted tasks, and if ?1 also with those queued again.
+FINISHED_EVER: Final = f"""SELECT type, status, {_TOTALS} FROM (
+  {_SUMS} WHERE kind = 'ever' AND bucket = ''
+  UNION ALL {_SUMS} WHERE kind = 'requeued' AND bucket = '' AND ?1
+  UNION ALL {_ROWS} {_NOT_ROLLED}))
+GROUP BY type, status HAVING sum(tasks) > 0 ORDER BY type, status"""
+
+# Of completed tasks, by class of processing time: its lower end in milliseconds, tasks.
+_CLASSES: Final = "SELECT took, sum(tasks) FROM ("
+_IN_CLASSES: Final = ") GROUP BY took ORDER BY took"
+_CLASSES_OF_ROWS: Final = f"""SELECT {class_of("ms")} AS took, 1 AS tasks
+  FROM (SELECT type, {duration_ms("")} AS ms FROM"""
 # ?1 to ?3 as above
-FINISHED_SINCE: Final = f"""SELECT status, sum(tasks), sum(attempts), sum(retried), coalesce(sum(ms), 0),
-  coalesce(sum(CASE WHEN took >= 0 THEN tasks END), 0)
-FROM ({_SINCE}) GROUP BY status"""
-# Of completed tasks, by class of processing time: its lower end in milliseconds, tasks. ?1 to ?3 as above, ?4 type
-TIMES_SINCE: Final = f"""SELECT {class_of("took")} AS class, sum(tasks) FROM ({_SINCE})
-WHERE status = 'completed' AND took >= 0 AND (?4 IS NULL OR type = ?4)
-GROUP BY class HAVING sum(tasks) > 0 ORDER BY class"""
+TIMES_SINCE: Final = f"""{_CLASSES}
+  SELECT took, tasks FROM task_times WHERE kind = 'hour' AND type = '' AND bucket >= ?3
+  UNION ALL SELECT took, tasks FROM task_times WHERE kind = 'minute' AND type = '' AND bucket >= ?2 AND bucket < ?3
+  UNION ALL {_CLASSES_OF_ROWS} {_EDGE} AND status = 'completed') WHERE ms IS NOT NULL
+  UNION ALL {_CLASSES_OF_ROWS} {_REST} AND status = 'completed') WHERE ms IS NOT NULL
+{_IN_CLASSES}"""
+# Of one type, from a whole hour on. ?1 the hour, ?2 type
+TIMES_OF_TYPE_SINCE: Final = f"""{_CLASSES}
+  SELECT took, tasks FROM task_times WHERE kind = 'hour' AND type = ?2 AND bucket >= ?1
+  UNION ALL {_CLASSES_OF_ROWS} {_REST} AND status = 'completed' AND type = ?2) WHERE ms IS NOT NULL
+{_IN_CLASSES}"""
+TIMES_EVER: Final = f"""{_CLASSES}
+  SELECT took, tasks FROM task_times WHERE kind = 'ever' AND type = '' AND bucket = ''
+  UNION ALL {_CLASSES_OF_ROWS} {_NOT_ROLLED} AND status = 'completed') WHERE ms IS NOT NULL
+{_IN_CLASSES}"""
 # How many completed rows there are, counted up to ?2.
 COUNT_COMPLETED_SINCE: Final = f"""SELECT count(*) FROM (
   SELECT 1 FROM {_QUEUE} WHERE phase = -1 AND needs = 0 AND turn >= ?1 LIMIT ?2) AS counted"""
@@ -63,20 +95,6 @@ COUNT_COMPLETED_SINCE: Final = f"""SELECT count(*) FROM (
 EACH_TIME_SINCE: Final = f"""SELECT ms FROM (SELECT {duration_ms("")} AS ms FROM {_QUEUE}
   WHERE phase = -1 AND needs = 0 AND turn >= ?1 AND (?2 IS NULL OR type = ?2))
 WHERE ms IS NOT NULL ORDER BY ms"""
-
-# Since the queue was made, by type and status, as FINISHED_SINCE; with it deleted tasks, and with ?1 also those that
-# were queued again.
-FINISHED_EVER: Final = f"""SELECT type, status, sum(tasks), sum(attempts), sum(retried), coalesce(sum(ms), 0),
-  coalesce(sum(CASE WHEN took >= 0 THEN tasks END), 0)
-FROM ({_SUMS} FROM task_rollup WHERE kind = 'ever' AND bucket = ''
-  UNION ALL {_SUMS} FROM task_rollup WHERE kind = 'requeued' AND bucket = '' AND ?1
-  UNION ALL {_ROWS} {_NOT_ROLLED}))
-GROUP BY type, status HAVING sum(tasks) > 0 ORDER BY type, status"""
-# By type and class of processing time, tasks of any status.
-TIMES_EVER: Final = f"""SELECT type, {class_of("took")} AS class, sum(tasks), sum(ms)
-FROM ({_SUMS} FROM task_rollup WHERE kind IN ('ever', 'requeued') AND bucket = ''
-  UNION ALL {_ROWS} {_NOT_ROLLED}))
-WHERE took >= 0 GROUP BY type, class HAVING sum(tasks) > 0 ORDER BY type, class"""
 LEASES_EXPIRED: Final = "SELECT value FROM queue_state WHERE name = 'leases_expired'"
 
 # -- workers ----------------------------------------------------------------------------------------------------------

@@ -1,11 +1,16 @@
 """Roll-ups: what finished tasks add up to, so that no metric reads a million rows and none forgets what was deleted.
 
-`task_rollup` holds sums for each type, status and class of processing time, of several kinds:
+`task_rollup` holds sums of several kinds:
 
-- `there`: of the rows that are in `task_queue` now; `worker`: the same for each worker (its id is the bucket).
-- `ever`: of all that ever finished, deleted ones too; `requeued`: of those that an operator queued again, which are in
-  none of the others any more.
-- `hour`, `minute`: as `ever`, for each hour and, as far back as MINUTES_HOURS, each minute that they finished in.
+- `there`: of the rows that are in `task_queue` now, by type and status; `worker`: their number by worker (the bucket)
+  and status.
+- `ever`: of all that ever finished, deleted ones too, by type and status; `requeued`: of those that an operator queued
+  again, which are in none of the others any more.
+- `hour`, `minute`: as `ever`, by status, of each hour and, as far back as MINUTES_HOURS, each minute that they
+  finished in.
+
+`task_times` counts completed tasks by class of processing time: `ever`, of each `minute`, and of each `hour`, there
+also for each type.
 
 The housekeeper adds rows, oldest first, in short transactions, and leaves the newest KEEP out: what finished before the
 watermark `rolled_up_to` is in the sums, what finished at it or later is read from its rows. So a small queue has no
@@ -23,10 +28,10 @@ from prismq import clock
 if TYPE_CHECKING:
     from prismq.database import QueueDatabase
 
-KEEP: Final = 4096
-"""The newest finished tasks are read from their rows: about 10 ms."""
-CHUNK: Final = 500
-"""Tasks added to the sums in one transaction: about 2 ms."""
+KEEP: Final = 1000
+"""So many of the newest finished tasks are read from their rows."""
+CHUNK: Final = 200
+"""Tasks added to the sums in one transaction: a few milliseconds."""
 LAG_SECONDS: Final = 5.0
 """Nothing younger is added, so that a clock set back by less loses nothing."""
 MINUTES_HOURS: Final = 48
@@ -41,24 +46,36 @@ CREATE_TASK_ROLLUP: Final = """CREATE TABLE IF NOT EXISTS task_rollup (
   bucket TEXT NOT NULL,
   type TEXT NOT NULL,
   status TEXT NOT NULL,
-  took INTEGER NOT NULL,
   tasks INTEGER NOT NULL,
   attempts INTEGER NOT NULL,
   retried INTEGER NOT NULL,
   priority INTEGER NOT NULL,
   ms INTEGER NOT NULL,
-  PRIMARY KEY (kind, bucket, type, status, took)
+  timed INTEGER NOT NULL,
+  PRIMARY KEY (kind, bucket, type, status)
 ) WITHOUT ROWID"""
-"""`took` is the lower end of the class in milliseconds, -1 where no time is known; the five after it are sums."""
+"""`retried` is how many had more than one attempt, `ms` the processing time of the `timed` ones, others are sums."""
+
+CREATE_TASK_TIMES: Final = """CREATE TABLE IF NOT EXISTS task_times (
+  kind TEXT NOT NULL,
+  type TEXT NOT NULL,
+  bucket TEXT NOT NULL,
+  took INTEGER NOT NULL,
+  tasks INTEGER NOT NULL,
+  PRIMARY KEY (kind, type, bucket, took)
+) WITHOUT ROWID"""
+"""`took` is the lower end of the class in milliseconds."""
 
 WATERMARK: Final = "(SELECT value FROM queue_state WHERE name = 'rolled_up_to')"
 CREATE_WATERMARK: Final = "INSERT OR IGNORE INTO queue_state (name, value) VALUES ('rolled_up_to', '')"
 
-_COLUMNS: Final = "kind, bucket, type, status, took, tasks, attempts, retried, priority, ms"
-_INTO: Final = f"INSERT INTO task_rollup ({_COLUMNS})"
-_ADD: Final = """ON CONFLICT (kind, bucket, type, status, took) DO UPDATE SET tasks = tasks + excluded.tasks,
+_INTO: Final = """INSERT INTO task_rollup
+  (kind, bucket, type, status, tasks, attempts, retried, priority, ms, timed)"""
+_ADD: Final = """ON CONFLICT (kind, bucket, type, status) DO UPDATE SET tasks = tasks + excluded.tasks,
   attempts = attempts + excluded.attempts, retried = retried + excluded.retried,
-  priority = priority + excluded.priority, ms = ms + excluded.ms"""
+  priority = priority + excluded.priority, ms = ms + excluded.ms, timed = timed + excluded.timed"""
+_INTO_TIMES: Final = "INSERT INTO task_times (kind, type, bucket, took, tasks)"
+_ADD_TIMES: Final = "ON CONFLICT (kind, type, bucket, took) DO UPDATE SET tasks = tasks + excluded.tasks"
 
 
 def duration_ms(row: str) -> str:
@@ -73,7 +90,7 @@ def class_of(ms: str) -> str:
     step = (
         f"{tenth} * CASE substr({ms}, 1, 1) WHEN '1' THEN 1 WHEN '2' THEN 2 WHEN '3' THEN 2 WHEN '4' THEN 2 ELSE 5 END"
     )
-    return f"CASE WHEN {ms} IS NULL THEN -1 WHEN {ms} < {EXACT_MS} THEN {ms} ELSE {ms} - {ms} % ({step}) END"
+    return f"CASE WHEN {ms} < {EXACT_MS} THEN {ms} ELSE {ms} - {ms} % ({step}) END"
 
 
 def class_width(lower: int) -> int:
@@ -84,34 +101,38 @@ def class_width(lower: int) -> int:
     return int(10 ** (len(digits) - 2) * (1 if digits[0] == "1" else 2 if digits[0] in "234" else 5))
 
 
-_OLD: Final = f"SELECT {duration_ms('OLD.')} AS ms"
-_OLD_CLASS: Final = f"SELECT ms, {class_of('ms')} AS took FROM ({_OLD})"
 _ROLLED: Final = f"OLD.turn < {WATERMARK}"
+_OLD_MS: Final = f"SELECT {duration_ms('OLD.')} AS ms"
 
 
 def _tally(kinds: str) -> str:
-    """SQL of a trigger: add the old row, with the sign of each kind, to `kinds` (kind, bucket, sign)."""
+    """SQL of a trigger: add the old row to `kinds` (kind, bucket, type, sign)."""
     return f"""{_INTO}
-  SELECT kind, bucket, OLD.type, OLD.status, took, sign, sign * OLD.attempts, sign * (OLD.attempts > 1),
-    sign * OLD.priority, sign * coalesce(ms, 0)
-  FROM ({_OLD_CLASS}) CROSS JOIN ({kinds}) WHERE true {_ADD};"""
+  SELECT kind, bucket, type, OLD.status, sign, sign * OLD.attempts, sign * (OLD.attempts > 1), sign * OLD.priority,
+    sign * coalesce(ms, 0), sign * (ms IS NOT NULL)
+  FROM ({_OLD_MS}) CROSS JOIN ({kinds}) WHERE true {_ADD};"""
 
 
 _HOUR: Final = "substr(OLD.turn, 1, 13)"
 _MINUTE: Final = "substr(OLD.turn, 1, 16)"
 _LEAVE_WORKER: Final = f"""UPDATE task_rollup SET tasks = tasks - 1
-  WHERE kind = 'worker' AND bucket = OLD.locked_by AND type = '' AND status = OLD.status AND took = -1 AND {_ROLLED};
+  WHERE kind = 'worker' AND bucket = OLD.locked_by AND type = '' AND status = OLD.status AND {_ROLLED};
   DELETE FROM task_rollup WHERE kind = 'worker' AND bucket = OLD.locked_by AND tasks <= 0;"""
 
 CREATE_ROLL_UP_DELETED: Final = f"""CREATE TRIGGER IF NOT EXISTS roll_up_deleted AFTER DELETE ON task_queue
 WHEN OLD.phase < 0
 BEGIN
   {
-    _tally(f'''SELECT 'there' AS kind, '' AS bucket, -1 AS sign WHERE {_ROLLED}
-    UNION ALL SELECT 'ever', '', 1 WHERE NOT {_ROLLED}
-    UNION ALL SELECT 'hour', {_HOUR}, 1 WHERE NOT {_ROLLED}
-    UNION ALL SELECT 'minute', {_MINUTE}, 1 WHERE NOT {_ROLLED}''')
+    _tally(f'''SELECT 'there' AS kind, '' AS bucket, OLD.type AS type, -1 AS sign WHERE {_ROLLED}
+    UNION ALL SELECT 'ever', '', OLD.type, 1 WHERE NOT {_ROLLED}
+    UNION ALL SELECT 'hour', {_HOUR}, '', 1 WHERE NOT {_ROLLED}
+    UNION ALL SELECT 'minute', {_MINUTE}, '', 1 WHERE NOT {_ROLLED}''')
 }
+  {_INTO_TIMES}
+  SELECT kind, type, bucket, {class_of("ms")}, 1
+  FROM ({_OLD_MS}) CROSS JOIN (SELECT 'ever' AS kind, '' AS type, '' AS bucket UNION ALL SELECT 'hour', '', {_HOUR}
+    UNION ALL SELECT 'hour', OLD.type, {_HOUR} UNION ALL SELECT 'minute', '', {_MINUTE})
+  WHERE OLD.phase = -1 AND NOT {_ROLLED} AND ms IS NOT NULL {_ADD_TIMES};
   {_LEAVE_WORKER}
 END"""
 """What is deleted before it was rolled up is added now, whoever deletes it."""
@@ -121,16 +142,22 @@ CREATE_ROLL_UP_REQUEUED: Final = f"""CREATE TRIGGER IF NOT EXISTS roll_up_requeu
 AFTER UPDATE OF run_after_utc ON task_queue WHEN OLD.phase < 0 AND NEW.phase >= 0
 BEGIN
   {
-    _tally(f'''SELECT 'requeued' AS kind, '' AS bucket, 1 AS sign
-    UNION ALL SELECT 'there', '', -1 WHERE {_ROLLED}
-    UNION ALL SELECT 'ever', '', -1 WHERE {_ROLLED}
-    UNION ALL SELECT 'hour', {_HOUR}, -1 WHERE {_ROLLED}
-    UNION ALL SELECT 'minute', {_MINUTE}, -1 WHERE {_ROLLED}''')
+    _tally(f'''SELECT 'requeued' AS kind, '' AS bucket, OLD.type AS type, 1 AS sign
+    UNION ALL SELECT 'there', '', OLD.type, -1 WHERE {_ROLLED}
+    UNION ALL SELECT 'ever', '', OLD.type, -1 WHERE {_ROLLED}
+    UNION ALL SELECT 'hour', {_HOUR}, '', -1 WHERE {_ROLLED}
+    UNION ALL SELECT 'minute', {_MINUTE}, '', -1 WHERE {_ROLLED}''')
 }
   {_LEAVE_WORKER}
 END"""
 
-DEFINITIONS: Final = (CREATE_TASK_ROLLUP, CREATE_WATERMARK, CREATE_ROLL_UP_DELETED, CREATE_ROLL_UP_REQUEUED)
+DEFINITIONS: Final = (
+    CREATE_TASK_ROLLUP,
+    CREATE_TASK_TIMES,
+    CREATE_WATERMARK,
+    CREATE_ROLL_UP_DELETED,
+    CREATE_ROLL_UP_REQUEUED,
+)
 
 FINISHED: Final = "task_queue INDEXED BY ix_task_status_prio_time WHERE phase IN (-1, -2) AND needs = 0"
 _FROM_WATERMARK: Final = f"turn >= {WATERMARK}"
@@ -139,24 +166,40 @@ _FROM_WATERMARK: Final = f"turn >= {WATERMARK}"
 NEXT_TURN: Final = f"""SELECT turn FROM task_queue INDEXED BY ix_task_status_prio_time
 WHERE phase = ?2 AND needs = 0 AND {_FROM_WATERMARK} ORDER BY turn LIMIT 1 OFFSET ?1"""
 
-# ?1 the new watermark
-ROLL_UP: Final = f"""{_INTO}
-SELECT kind, substr(minute, 1, length), type, status, took, tasks, attempts, retried, priority, ms
-FROM (SELECT substr(turn, 1, 16) AS minute, type, status, {class_of("ms")} AS took, count(*) AS tasks,
-    sum(attempts) AS attempts, sum(attempts > 1) AS retried, sum(priority) AS priority, coalesce(sum(ms), 0) AS ms
-  FROM (SELECT turn, type, status, attempts, priority, {duration_ms("")} AS ms
-    FROM {FINISHED} AND {_FROM_WATERMARK} AND turn < ?1)
-  GROUP BY 1, 2, 3, 4) AS finished
-CROSS JOIN (SELECT 'there' AS kind, 0 AS length UNION ALL SELECT 'ever', 0
-  UNION ALL SELECT 'hour', 13 UNION ALL SELECT 'minute', 16) AS kinds
-WHERE true {_ADD}"""
-ROLL_UP_WORKERS: Final = f"""{_INTO}
-SELECT 'worker', locked_by, '', status, -1, count(*), 0, 0, 0, 0
-FROM {FINISHED} AND {_FROM_WATERMARK} AND turn < ?1 AND locked_by IS NOT NULL GROUP BY locked_by, status
-ON CONFLICT (kind, bucket, type, status, took) DO UPDATE SET tasks = tasks + excluded.tasks"""
+# What each of these adds is from the watermark on, up to ?1, the new one.
+_NEW: Final = f"{FINISHED} AND {_FROM_WATERMARK} AND turn < ?1"
+_NEW_SUMS: Final = f"""SELECT substr(turn, 1, 16) AS minute, type, status, count(*) AS tasks, sum(attempts) AS attempts,
+    sum(attempts > 1) AS retried, sum(priority) AS priority, coalesce(sum(ms), 0) AS ms, count(ms) AS timed
+  FROM (SELECT turn, type, status, attempts, priority, {duration_ms("")} AS ms FROM {_NEW}) GROUP BY 1, 2, 3"""
+_SUM_KINDS: Final = """SELECT 'there' AS kind, 0 AS length, true AS typed UNION ALL SELECT 'ever', 0, true
+  UNION ALL SELECT 'hour', 13, false UNION ALL SELECT 'minute', 16, false"""
+ADD_SUMS: Final = f"""{_INTO}
+SELECT kind, substr(minute, 1, length) AS bucket, iif(typed, type, '') AS kept, status,
+  sum(tasks), sum(attempts), sum(retried), sum(priority), sum(ms), sum(timed)
+FROM ({_NEW_SUMS}) AS added CROSS JOIN ({_SUM_KINDS}) AS kinds GROUP BY kind, bucket, kept, status HAVING true {_ADD}"""
+_NEW_TIMES: Final = f"""SELECT substr(turn, 1, 16) AS minute, type, {class_of("ms")} AS took, count(*) AS tasks
+  FROM (SELECT turn, type, {duration_ms("")} AS ms FROM {_NEW} AND status = 'completed') WHERE ms IS NOT NULL
+  GROUP BY 1, 2, 3"""
+_TIME_KINDS: Final = """SELECT 'ever' AS kind, 0 AS length, false AS typed UNION ALL SELECT 'minute', 16, false
+  UNION ALL SELECT 'hour', 13, false UNION ALL SELECT 'hour', 13, true"""
+ADD_TIMES: Final = f"""{_INTO_TIMES}
+SELECT kind, iif(typed, type, '') AS kept, substr(minute, 1, length) AS bucket, took, sum(tasks)
+FROM ({_NEW_TIMES}) AS added CROSS JOIN ({_TIME_KINDS}) AS kinds GROUP BY kind, kept, bucket, took
+HAVING true {_ADD_TIMES}"""
+ADD_WORKERS: Final = f"""{_INTO}
+SELECT 'worker', locked_by, '', status, count(*), 0, 0, 0, 0, 0
+FROM {_NEW} AND locked_by IS NOT NULL GROUP BY locked_by, status HAVING true {_ADD}"""
 MOVE_WATERMARK: Final = "UPDATE queue_state SET value = ?1 WHERE name = 'rolled_up_to'"
-# ?1 the first minute or hour to keep, ?2 'minute' or 'hour'
-FORGET: Final = "DELETE FROM task_rollup WHERE kind = ?2 AND bucket < ?1"
+# ?1 the first minute to keep
+FORGET_MINUTES: Final = (
+    "DELETE FROM task_rollup WHERE kind = 'minute' AND bucket < ?1",
+    "DELETE FROM task_times WHERE kind = 'minute' AND type = '' AND bucket < ?1",
+)
+# ?1 the first hour to keep
+FORGET_HOURS: Final = (
+    "DELETE FROM task_rollup WHERE kind = 'hour' AND bucket < ?1",
+    "DELETE FROM task_times WHERE kind = 'hour' AND bucket < ?1",
+)
 
 # One row: how many rows there are before the watermark, and how many the sums say, completed and not.
 COMPARE: Final = f"""SELECT
@@ -168,9 +211,13 @@ COMPARE: Final = f"""SELECT
   (SELECT coalesce(sum(tasks), 0) FROM task_rollup WHERE kind = 'there' AND bucket = '' AND status <> 'completed')"""
 # What is gone stays counted; what is there will be counted anew.
 TAKE_THERE_FROM_EVER: Final = f"""{_INTO}
-SELECT 'ever', bucket, type, status, took, -tasks, -attempts, -retried, -priority, -ms FROM task_rollup
+SELECT 'ever', bucket, type, status, -tasks, -attempts, -retried, -priority, -ms, -timed FROM task_rollup
 WHERE kind = 'there' {_ADD}"""
-FORGET_SUMS: Final = "DELETE FROM task_rollup WHERE kind IN ('there', 'worker', 'hour', 'minute')"
+START_OVER: Final = (
+    TAKE_THERE_FROM_EVER,
+    "DELETE FROM task_rollup WHERE kind IN ('there', 'worker', 'hour', 'minute')",
+    "DELETE FROM task_times",
+)
 
 
 def roll_up(database: QueueDatabase) -> bool:
@@ -185,22 +232,28 @@ def roll_up(database: QueueDatabase) -> bool:
             if not turns or min(turns) >= newest:
                 return False
             until = min(turns) + " "  # all that finished in the same millisecond go together
-            database.execute(ROLL_UP, (until,))
-            database.execute(ROLL_UP_WORKERS, (until,))
-            database.execute(MOVE_WATERMARK, (until,))
-            database.execute(FORGET, (clock.to_text(now - timedelta(hours=MINUTES_HOURS))[:16], "minute"))
-            database.execute(FORGET, (clock.to_text(now - timedelta(days=HOURS_DAYS))[:13], "hour"))
+            for addition in (ADD_SUMS, ADD_TIMES, ADD_WORKERS, MOVE_WATERMARK):
+                database.execute(addition, (until,))
+            first_minute = clock.to_text(now - timedelta(hours=MINUTES_HOURS))[:16]
+            for forget in FORGET_MINUTES:
+                database.execute(forget, (first_minute,))
     return True
 
 
 def check(database: QueueDatabase) -> bool:
-    """Whether the sums agree with the rows; if not, they begin anew (metrics read the rows until they are rebuilt)."""
+    """Whether the sums agree with the rows; if not, they begin anew (metrics read the rows until they are rebuilt).
+
+    Also drops what is older than HOURS_DAYS. To be called seldom: it counts all finished tasks, without a lock.
+    """
+    first_hour = clock.to_text(clock.now() - timedelta(days=HOURS_DAYS))[:13]
+    for forget in FORGET_HOURS:
+        database.execute(forget, (first_hour,))
     completed, failed, *sums = database.execute(COMPARE).fetchone()
     if [completed, failed] == sums:
         return True
     with database.transaction():
-        database.execute(TAKE_THERE_FROM_EVER)
-        database.execute(FORGET_SUMS)
+        for statement in START_OVER:
+            database.execute(statement)
         database.execute(MOVE_WATERMARK, ("",))
     return False
 

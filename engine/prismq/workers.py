@@ -25,8 +25,8 @@ STALE_SECONDS: Final = 300.0
 class WorkerHeartbeat:
     """Tells that workers are alive, and takes tasks back from those that are not.
 
-    A worker is active up to `stale_threshold_seconds` after its last heartbeat, then stale. Every write commits by itself
-    or joins the caller's `transaction()`.
+    A worker is active up to `stale_threshold_seconds` after its last heartbeat, then stale. Every write commits by
+    itself or joins the caller's `transaction()`.
     """
 
     def __init__(self, db: QueueDatabase, stale_threshold_seconds: float = STALE_SECONDS) -> None:
