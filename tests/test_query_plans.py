@@ -52,6 +52,7 @@ ACCESS = {
     "NEXT_TURNS": {QUEUE},
     "READY_KINDS": {TYPES, BY_ID},
     "GET": {BY_ID},
+    "LIST": {BY_ID},
     "CANCEL": {BY_ID},
     "REQUEUE": {BY_ID},
     "NEWEST_ID": set(),

@@ -257,10 +257,15 @@ FROM head CROSS JOIN task_queue AS kind ON kind.id = head.id"""
 
 # -- an operator's ----------------------------------------------------------------------------------------------------
 
-# The columns of a Task, in the order of its fields. ?1 id
-GET: Final = """SELECT id, type, priority, payload, compatibility, status, attempts, max_attempts, run_after_utc,
+# The columns of a Task, in the order of its fields.
+_TASK: Final = """SELECT id, type, priority, payload, compatibility, status, attempts, max_attempts, run_after_utc,
   lease_until_utc, reserved_at_utc, processing_started_utc, finished_at_utc, locked_by, error_message, idempotency_key,
-  created_at_utc, updated_at_utc FROM task_queue WHERE id = ?1"""
+  created_at_utc, updated_at_utc FROM task_queue"""
+# ?1 id
+GET: Final = f"{_TASK} WHERE id = ?1"
+# The newest first. ?1 below this id, ?2 status or NULL, ?3 type or NULL, ?4 how many
+LIST: Final = f"""{_TASK}
+WHERE id < ?1 AND (?2 IS NULL OR status = ?2) AND (?3 IS NULL OR type = ?3) ORDER BY id DESC LIMIT ?4"""
 
 # ?1 id, ?2 now
 CANCEL: Final = """UPDATE task_queue SET status = 'failed', error_message = 'Cancelled by user', finished_at_utc = ?2,
