@@ -58,6 +58,7 @@ ACCESS = {
     "NEWEST_ID": set(),
     "KEEP_IDS": set(),
     "COUNTERS": set(),
+    "BEGIN_COUNTER": set(),
     "KEEP_COUNTER": set(),
     "GROUP_RECORDS": set(),
     "HELD": {QUEUE},
@@ -79,7 +80,19 @@ OBSERVING = statements(observe_sql) | statements(rollup)
 VIEWS = {name: f"SELECT * FROM {name}" for name in ("v_queue_type_summary", "v_task_performance", "v_worker_status")}
 VIEWS["v_recent_failures"] = "SELECT * FROM v_recent_failures"
 # What may be scanned or sorted: the classes of a claim, of which there are few, and the JSON that describes one.
-SMALL = {"class", "head", "counted", "need", "have", "item", "wanted", "json_each", "sqlite_sequence", "16-ROW"}
+SMALL = {
+    "class",
+    "head",
+    "counted",
+    "need",
+    "have",
+    "item",
+    "wanted",
+    "json_each",
+    "sqlite_sequence",
+    "sqlite_schema",
+    "16-ROW",
+}
 SMALL.add("CONSTANT")
 SORTED = {name for name in STATEMENTS if name.startswith("CLAIM_")}
 

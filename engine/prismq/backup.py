@@ -299,8 +299,10 @@ def _carry_over(live: Connection, staged: apsw.Connection) -> None:
         raise QueueBackupError("the first weighted random claim came in between: restore again")
     staged.execute("BEGIN")
     staged.execute(sql.KEEP_IDS, tuple(live.execute(sql.NEWEST_ID).fetchone()))
+    counters = [tuple(row) for row in live.execute(sql.COUNTERS)]
     for statement, rows in (
-        (sql.KEEP_COUNTER, live.execute(sql.COUNTERS)),
+        (sql.BEGIN_COUNTER, [counter[:1] for counter in counters]),
+        (sql.KEEP_COUNTER, counters),
         (sql.RECORD_GROUP, live.execute(sql.GROUP_RECORDS)),
         (sql.COUNT_ON, live.execute(sql.HELD)),
     ):

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from prismq import submission
 from prismq.database import QueueDatabase
-from prismq.errors import QueueMaintenanceBusyError, QueueMaintenanceError, raised_as
+from prismq.errors import QueueFileError, QueueMaintenanceBusyError, QueueMaintenanceError, raised_as
 from prismq.housekeeping import REAP_CHUNK, reap
 
 
@@ -63,7 +63,10 @@ class QueueMaintenance:
     def integrity_check(self) -> list[str]:
         """["ok"], or what is wrong with the file. Reads all of it; writers go on."""
         with _translated("the database could not be checked"):
-            return [str(row[0]) for row in self.db.execute("PRAGMA integrity_check")]
+            try:
+                return [str(row[0]) for row in self.db.execute("PRAGMA integrity_check")]
+            except QueueFileError as error:  # so damaged that the check can't be finished
+                return [str(error)]
 
     def cleanup_stale_leases(self, timeout_seconds: float = 300) -> int:
         """Bring back tasks whose lease ran out so many seconds ago; dead_letter if no attempt is left. How many.

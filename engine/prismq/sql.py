@@ -282,6 +282,9 @@ NEWEST_ID: Final = """SELECT max(coalesce((SELECT max(id) FROM task_queue), 0),
 # ?1 id
 KEEP_IDS: Final = "UPDATE queue_state SET value = max(value, ?1) WHERE name = 'last_deleted_id'"
 COUNTERS: Final = "SELECT name, seq FROM sqlite_sequence"
+# A table has one from its first row on. ?1 table
+BEGIN_COUNTER: Final = """INSERT INTO sqlite_sequence (name, seq) SELECT name, 0 FROM sqlite_schema
+WHERE type = 'table' AND name = ?1 AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = ?1)"""
 # ?1 table, ?2 counter
 KEEP_COUNTER: Final = "UPDATE sqlite_sequence SET seq = max(seq, ?2) WHERE name = ?1"
 GROUP_RECORDS: Final = "SELECT name, value FROM queue_state WHERE name >= 'group ' AND name < 'group!'"
