@@ -97,14 +97,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _watch(monitor: Monitor, name: str, interval: float) -> None:
-    try:
-        from prismq.cli import live
-    except ImportError:
-        while True:
-            clear = "\x1b[2J\x1b[H" if sys.stdout.isatty() else ""
-            print(clear + _plain(monitor.look(), name), flush=True)
-            time.sleep(interval)
-    live.watch(lambda: (headline(found := monitor.look(), name), sections(found)), interval)
+    if sys.stdout.isatty():
+        with suppress(ImportError):  # without the extra the screen is plain
+            from prismq.cli import live
+
+            live.watch(lambda: (headline(found := monitor.look(), name), sections(found)), interval)
+    clear = "\x1b[2J\x1b[H" if sys.stdout.isatty() else "\n"
+    while True:
+        print(clear + _plain(monitor.look(), name), flush=True)
+        time.sleep(interval)
 
 
 def headline(found: dict[str, Any], name: str) -> str:
