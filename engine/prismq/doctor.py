@@ -58,7 +58,7 @@ def diagnose(path: Path, *, measure: bool = True, integrity: bool = False) -> It
     yield from _software()
     yield from _place(path)
     try:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        connection = _opened(path)
     except apsw.Error as error:
         yield Finding("database", "failure", f"can't be opened: {error}", "check its permissions, or restore a backup")
         return
@@ -75,6 +75,14 @@ def diagnose(path: Path, *, measure: bool = True, integrity: bool = False) -> It
     yield from _backups(path)
     if measure:
         yield from _machine(path)
+
+
+def _opened(path: Path) -> apsw.Connection:
+    """A read-only connection; it makes no files where nobody has the database open."""
+    if path.with_name(path.name + "-wal").exists():
+        return apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    name = f"{path.absolute().as_uri()}?immutable=1"
+    return apsw.Connection(name, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
 
 
 def _software() -> Iterator[Finding]:

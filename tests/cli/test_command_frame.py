@@ -132,11 +132,14 @@ def test_ctrl_c_ends_it_cleanly(environment: dict[str, str], path: Path, command
         stderr=subprocess.PIPE,
         env=environment,
     )
-    assert process.stdout is not None
-    assert process.stdout.read(1)
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.read(1)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == status
     assert b"Traceback" not in err
     assert err in (b"", b"prismq: interrupted\n")
