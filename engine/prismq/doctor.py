@@ -139,7 +139,7 @@ def _file(path: Path, connection: apsw.Connection, integrity: bool) -> Generator
         yield Finding("schema", "warning", f"version {version}", "the next process that opens it upgrades it")
         return False
     yield Finding("schema", "ok", f"version {version}")
-    if mode != "wal":
+    if mode != "wal" and path.with_name(path.name + "-wal").exists():  # at rest it can't be told, and doesn't matter
         yield Finding("journal mode", "failure", mode, "open it with prismq once, on a local disk")
     pages, page_bytes, free = (int(connection.pragma(name)) for name in ("page_count", "page_size", "freelist_count"))
     yield _sized("database", pages * page_bytes / MB, DATABASE_MB, "prune what need not be kept (prismq prune)")
