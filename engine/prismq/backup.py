@@ -38,8 +38,10 @@ from prismq.errors import (
 Progress = Callable[[int, int], None]
 """Called with the pages copied so far and the pages of the database; what it raises ends the copying."""
 
-STEP_PAGES: Final = 256
+STEP_PAGES: Final = 128
 """Copied between two calls of `progress`."""
+LONGEST_REST_SECONDS: Final = 0.05
+"""Between two steps of a backup."""
 LONGEST_NAME: Final = 100
 LEFT_OVER_SECONDS: Final = 86400
 """An unfinished file so old is one that a killed process left behind."""
@@ -113,7 +115,7 @@ class QueueBackup:
                     live.apsw.execute("SELECT 1 FROM sqlite_schema").fetchall()  # from here on it is one snapshot
                     try:
                         with target.backup("main", live.apsw, "main") as copying:
-                            _copy(copying, live.timeout, progress)
+                            _copy(copying, live.timeout, progress, rests=True)
                     finally:
                         live.apsw.execute("ROLLBACK")
                 target.pragma("journal_mode", "DELETE")  # one file that can be read where it may not be written
@@ -208,10 +210,11 @@ def _open(path: Path, flags: int = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN
     return connection
 
 
-def _copy(copying: apsw.Backup, timeout: float, progress: Progress | None) -> None:
-    """Copy what is left, waiting at most `timeout` seconds for each lock."""
+def _copy(copying: apsw.Backup, timeout: float, progress: Progress | None, rests: bool = False) -> None:
+    """Copy what is left, waiting at most `timeout` seconds for each lock; with `rests` it leaves others half the time."""
     waits_until = time.monotonic() + timeout
     while not copying.done:
+        began = time.monotonic()
         try:
             copying.step(STEP_PAGES)
         except (apsw.BusyError, apsw.LockedError):
@@ -219,6 +222,8 @@ def _copy(copying: apsw.Backup, timeout: float, progress: Progress | None) -> No
                 raise
             time.sleep(0.01)
             continue
+        if rests:
+            time.sleep(min(time.monotonic() - began, LONGEST_REST_SECONDS))
         waits_until = time.monotonic() + timeout
         if progress is not None:
             progress(copying.page_count - copying.remaining, copying.page_count)

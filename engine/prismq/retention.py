@@ -1,7 +1,7 @@
 """How long finished tasks and logs are kept, and their removal a little at a time.
 
-Tasks are looked at in the order in which they finished, some hundred at a time, and removed in transactions of about a
-millisecond, so that nobody who enqueues or claims waits for it. Between looking and removing a task may have been
+Tasks are looked at in the order in which they finished, some hundred at a time, and removed in transactions of about
+half a millisecond, so that nobody who enqueues or claims waits for it. Between looking and removing a task may have been
 requeued: only what is as it was seen goes.
 """
 
@@ -31,8 +31,10 @@ Row = tuple[Any, ...]
 
 _log = logging.getLogger(__name__)
 
-TRANSACTION_SECONDS: Final = 0.001
+TRANSACTION_SECONDS: Final = 0.0005
 """Aimed at for each removing transaction, by how many rows it takes."""
+REST: Final = 2
+"""After each of them a caller of `prune` waits so many times as long."""
 FEWEST_ROWS: Final = 4
 MOST_ROWS: Final = 400
 LOOKED_AT: Final = 400
@@ -258,7 +260,7 @@ class Pruning:
             took = time.perf_counter() - started
             fitting = self._rows * min(2.0, max(0.5, TRANSACTION_SECONDS / max(took, 1e-6)))
             self._rows = min(MOST_ROWS, max(FEWEST_ROWS, round(fitting)))
-            yield took
+            yield REST * took
 
     def _remove_tasks(self, doomed: str) -> None:
         for (status,) in self._database.execute(_DELETE_TASKS, (doomed,)):
