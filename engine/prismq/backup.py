@@ -211,7 +211,7 @@ def _open(path: Path, flags: int = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN
 
 
 def _copy(copying: apsw.Backup, timeout: float, progress: Progress | None, rests: bool = False) -> None:
-    """Copy what is left, waiting at most `timeout` seconds for each lock; with `rests` it leaves others half the time."""
+    """Copy what is left, waiting at most `timeout` seconds for each lock; with `rests`, half of the time."""
     waits_until = time.monotonic() + timeout
     while not copying.done:
         began = time.monotonic()

@@ -1,8 +1,8 @@
 """How long finished tasks and logs are kept, and their removal a little at a time.
 
 Tasks are looked at in the order in which they finished, some hundred at a time, and removed in transactions of about
-half a millisecond, so that nobody who enqueues or claims waits for it. Between looking and removing a task may have been
-requeued: only what is as it was seen goes.
+half a millisecond, so that nobody who enqueues or claims waits for it. Between looking and removing a task may have
+been requeued: only what is as it was seen goes.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -15,8 +16,8 @@ from typing import Any
 import apsw
 import pytest
 
-from prismq import TaskQueue
-from prismq.cli import COMMANDS, exits, main
+from prismq import PRAGMAS, PRODUCTION_PRAGMAS, QueueBackup, QueueDatabase, TaskQueue, get_default_db_path
+from prismq.cli import COMMANDS, exits, main, options
 
 CALL = Callable[..., tuple[int, str, str]]
 READING = ("list", "show 1", "cancel 1", "requeue 1", "stats", "top --once", "workers", "logs", "backup", "maintain")
@@ -86,6 +87,17 @@ def test_the_database_is_named_before_or_behind_the_command(call: CALL, path: Pa
     assert call("enqueue", "b", "--db", other)[0] == 0
     assert not path.exists()
     assert [row["type"] for row in json.loads(call("--json", "--db", other, "list")[1])] == ["b", "a"]
+
+
+def test_all_mean_the_same_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given = argparse.Namespace(db=None)
+    monkeypatch.delenv("PRISMQ_QUEUE_DB_PATH", raising=False)
+    assert options.database_path(given) == get_default_db_path()
+    monkeypatch.setenv("PRISMQ_QUEUE_DB_PATH", str(tmp_path / "elsewhere" / "q.db"))
+    database = QueueDatabase()
+    assert options.database_path(given) == get_default_db_path() == database.db_path
+    assert QueueBackup(database).backup_dir == tmp_path / "elsewhere" / "backups"
+    assert PRODUCTION_PRAGMAS is PRAGMAS
 
 
 def test_busy_has_a_status_of_its_own(call: CALL, path: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from prismq import TaskLogger, TaskQueue
+from prismq import LeaseLostError, TaskLogger, TaskQueue, clock
 from prismq.cli import exits
 
 CALL = Callable[..., tuple[int, str, str]]
@@ -111,6 +112,33 @@ def test_cancel_ends_what_has_not_ended(call: CALL, ask: ASK, path: Path) -> Non
         assert queue.get(1) == completed
         assert ask("cancel", 3) == [{"id": 3, "outcome": "cancelled"}]
         assert queue.get(3).status == "failed"  # type: ignore[union-attr]
+
+
+def test_a_running_handler_is_told_of_a_cancel(call: CALL, path: Path) -> None:
+    with TaskQueue(path) as queue:
+        queue.enqueue("t")
+        task = queue.claim("w")
+        assert task is not None
+        assert call("cancel", 1) == (0, "task 1: cancelled\n", "")
+        with pytest.raises(LeaseLostError, match="cancelled"):
+            queue.renew(task)
+        with pytest.raises(LeaseLostError):
+            queue.complete(task)
+        assert queue.get(1).error_message == "Cancelled by user"  # type: ignore[union-attr]
+
+
+def test_times_are_utc_wherever_the_operator_is(
+    prismq: Callable[..., Any], environment: dict[str, str], path: Path
+) -> None:
+    environment["TZ"] = "Asia/Tokyo"
+    prismq("enqueue", "t")
+    assert prismq("cancel", "1").returncode == 0
+    with TaskQueue(path) as queue:
+        task = queue.get(1)
+        assert task is not None
+        assert task.finished_at_utc is not None
+        assert abs(clock.now() - task.finished_at_utc) < timedelta(hours=1)
+    assert prismq("backup").stdout.split("_")[2] == clock.now().strftime("%Y%m%d")
 
 
 def test_requeue_one_and_all(call: CALL, ask: ASK, path: Path) -> None:

@@ -30,7 +30,8 @@ def watch(look: Callable[[], tuple[str, list[Section]]], interval: float) -> Non
 
 def _screen(headline: str, sections: list[Section]) -> RenderableType:
     tasks, rates, *others = map(_table, sections)
-    return Group(Text(headline, style="bold"), Columns([tasks, rates], padding=(0, 4)), *others)
+    parts: list[RenderableType] = [Text(headline, style="bold"), Columns([tasks, rates], padding=(0, 4)), *others]
+    return Group(*(line for part in parts for line in (part, "")))
 
 
 def _table(section: Section) -> Table:
