@@ -53,7 +53,11 @@ def test_while_processes_write_a_backup_is_one_moment_of_history(
     writers = [hire() for _ in range(3)]
     for writer in writers:
         writer.begin(operation.enqueue_until, str(tmp_path / "stop"))
-    made = [backups.create_backup() for _ in range(4)]
+    made, steps = [], []
+    for _ in range(4):
+        calls: list[int] = []
+        made.append(backups.create_backup(progress=lambda done, pages, calls=calls: calls.append(done)))  # type: ignore[misc]
+        steps.append(calls)
     (tmp_path / "stop").touch()
     written = [writer.result() for writer in writers]
     assert all(written)
@@ -63,6 +67,7 @@ def test_while_processes_write_a_backup_is_one_moment_of_history(
             counts.append(operation.count(copy))
             # Ids are given out in the order of commits: those of a moment have no gaps.
             assert copy.database.execute("SELECT max(id) FROM task_queue").fetchone()[0] == counts[-1]
+    assert all(len(calls) > 1 and calls == sorted(calls) for calls in steps)  # none began anew
     assert counts == sorted(counts)
     assert counts[-1] > counts[0]
 
