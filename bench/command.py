@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import (
+    backup,
     bare,
     contend,
     costs,
@@ -21,6 +22,7 @@ from bench import (
     idle,
     metrics,
     pairs,
+    prune,
     readme,
     report,
     scale,
@@ -70,6 +72,8 @@ other benchmarks:
   python -m bench wake     how soon an idle worker of another process has a task
   python -m bench idle     what an idle worker costs
   python -m bench metrics  what it takes to look at a queue with a million finished tasks
+  python -m bench backup   whether a backup disturbs anybody
+  python -m bench prune    whether removing finished tasks does
   python -m bench soak     how far the WAL grows under a reader that stays
   python -m bench workers  what claiming ahead is worth to workers
 
@@ -93,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name; returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     commands = {
+        "backup": _backup,
         "bare": _bare,
         "contend": _contend,
         "costs": _costs,
@@ -105,6 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "readme": _readme,
         "report": _report,
         "scale": _scale,
+        "prune": _prune,
         "takeover": _takeover,
         "tune": _tune,
         "soak": _soak,
@@ -411,6 +417,62 @@ def _metrics(arguments: Sequence[str]) -> int:
     print(metrics.render(result))
     _save(options.json, result.as_json())
     return PASSED if result.passed else FAILED
+
+
+def _backup(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "python -m bench backup",
+        "Processes enqueue, claim and complete at a fixed rate, in turns alone and beside backups that follow one"
+        " another; every backup is verified, restored and looked at for gaps.",
+        "example:\n  python -m bench backup --tasks 20000 --rounds 3 --json backup.json\n\n" + EXIT_STATUS,
+    )
+    parser.add_argument("--tasks", type=_whole, default=200_000, metavar="N", help="in the queue (default 200000)")
+    parser.add_argument("--rounds", type=_whole, default=8, metavar="N", help="(default 8)")
+    _add_callers(parser, processes=4)
+    options = parser.parse_args(arguments)
+    _check_places(parser, options)
+    with scratch_folder(options.path) as folder:
+        result = backup.measure(
+            folder,
+            options.tasks,
+            options.processes,
+            options.rate,
+            options.rounds,
+            options.seconds,
+            options.durability,
+        )
+    print(backup.render(result))
+    _save(options.json, result.as_json())
+    return PASSED if result.passed else FAILED
+
+
+def _prune(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "python -m bench prune",
+        "Processes enqueue, claim and complete at a fixed rate, in turns alone and while old finished tasks are"
+        " removed, until all of them are.",
+        "example:\n  python -m bench prune --finished 100000 --json prune.json\n\n" + EXIT_STATUS,
+    )
+    parser.add_argument("--finished", type=_whole, default=1_000_000, metavar="TASKS", help="(default 1000000)")
+    _add_callers(parser, processes=2)
+    options = parser.parse_args(arguments)
+    _check_places(parser, options)
+    with scratch_folder(options.path) as folder:
+        result = prune.measure(
+            folder, options.finished, options.processes, options.rate, options.seconds, options.durability
+        )
+    print(prune.render(result))
+    _save(options.json, result.as_json())
+    return PASSED if result.passed else FAILED
+
+
+def _add_callers(parser: argparse.ArgumentParser, processes: int) -> None:
+    parser.add_argument(
+        "--processes", type=_whole, default=processes, metavar="P", help=f"that call (default {processes})"
+    )
+    parser.add_argument("--rate", type=_positive, default=50.0, metavar="TASKS", help="tasks/s of each (default 50)")
+    parser.add_argument("--seconds", type=_positive, default=4.0, metavar="N", help="of a turn (default 4)")
+    parser.add_argument("--durability", choices=("normal", "full"), default="normal", help="(default normal)")
 
 
 def _takeover(arguments: Sequence[str]) -> int:

@@ -55,6 +55,7 @@ ACCESS = {
     "NEXT_TURNS": {QUEUE},
     "READY_KINDS": {TYPES, BY_ID},
     "GET": {BY_ID},
+    "LIST": {BY_ID},
     "CANCEL": {BY_ID},
     "REQUEUE": {BY_ID},
     "FAILED_IDS": {BY_ID},
@@ -69,6 +70,14 @@ ACCESS = {
     "REGISTER_WORKER": set(),
     "BEAT": set(),
     "REMOVE_WORKER": set(),
+    "NEWEST_ID": set(),
+    "KEEP_IDS": set(),
+    "COUNTERS": set(),
+    "BEGIN_COUNTER": set(),
+    "KEEP_COUNTER": set(),
+    "GROUP_RECORDS": set(),
+    "HELD": {QUEUE},
+    "COUNT_ON": {BY_ID},
 }
 
 
@@ -86,7 +95,19 @@ OBSERVING = statements(observe_sql) | statements(rollup)
 VIEWS = {name: f"SELECT * FROM {name}" for name in ("v_queue_type_summary", "v_task_performance", "v_worker_status")}
 VIEWS["v_recent_failures"] = "SELECT * FROM v_recent_failures"
 # What may be scanned or sorted: the classes of a claim, of which there are few, and the JSON that describes one.
-SMALL = {"class", "head", "counted", "need", "have", "item", "wanted", "json_each", "sqlite_sequence", "16-ROW"}
+SMALL = {
+    "class",
+    "head",
+    "counted",
+    "need",
+    "have",
+    "item",
+    "wanted",
+    "json_each",
+    "sqlite_sequence",
+    "sqlite_schema",
+    "16-ROW",
+}
 SMALL.add("CONSTANT")
 SORTED = {name for name in STATEMENTS if name.startswith("CLAIM_")}
 

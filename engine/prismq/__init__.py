@@ -1,5 +1,6 @@
 """A durable task queue in one SQLite file, for many processes on one machine."""
 
+from prismq.backup import BackupInfo, QueueBackup
 from prismq.clerk import WorkerCounts
 from prismq.config_files import JSONConfigLoader, TOMLConfigLoader, YAMLConfigLoader
 from prismq.context import TaskContext
@@ -11,6 +12,8 @@ from prismq.errors import (
     InvalidSettingsError,
     InvalidTaskError,
     LeaseLostError,
+    QueueBackupBusyError,
+    QueueBackupError,
     QueueBusyError,
     QueueDatabaseError,
     QueueDataError,
@@ -18,6 +21,8 @@ from prismq.errors import (
     QueueIntegrityError,
     QueueInterfaceError,
     QueueInternalError,
+    QueueMaintenanceBusyError,
+    QueueMaintenanceError,
     QueueOperationalError,
     QueueProgrammingError,
     QueueSchemaError,
@@ -36,10 +41,12 @@ from prismq.handlers import (
     reset_global_registry,
 )
 from prismq.logs import QueueLogger, TaskLogger
+from prismq.maintenance import QueueMaintenance
 from prismq.metrics import QueueMetrics
 from prismq.models import SchedulingStrategy, Task, TaskLog, TaskReport, Worker
 from prismq.monitoring import QueueMonitoring
 from prismq.queue import TaskQueue
+from prismq.retention import Keep, Pruned, RetentionPolicy, prune, store_policy, stored_policy
 from prismq.retry import RetryConfig
 from prismq.schema import SCHEMA_STATEMENTS
 from prismq.settings import PRAGMAS, PRODUCTION_PRAGMAS, Settings, get_default_db_path
@@ -54,13 +61,19 @@ __all__ = [
     "PRAGMAS",
     "PRODUCTION_PRAGMAS",
     "SCHEMA_STATEMENTS",
+    "BackupInfo",
     "ConfigError",
     "Discard",
     "HandlerConfigError",
     "InvalidSettingsError",
     "InvalidTaskError",
     "JSONConfigLoader",
+    "Keep",
     "LeaseLostError",
+    "Pruned",
+    "QueueBackup",
+    "QueueBackupBusyError",
+    "QueueBackupError",
     "QueueBusyError",
     "QueueDataError",
     "QueueDatabase",
@@ -70,11 +83,15 @@ __all__ = [
     "QueueInterfaceError",
     "QueueInternalError",
     "QueueLogger",
+    "QueueMaintenance",
+    "QueueMaintenanceBusyError",
+    "QueueMaintenanceError",
     "QueueMetrics",
     "QueueMonitoring",
     "QueueOperationalError",
     "QueueProgrammingError",
     "QueueSchemaError",
+    "RetentionPolicy",
     "RetryConfig",
     "RetryLater",
     "SchedulingStrategy",
@@ -107,5 +124,8 @@ __all__ = [
     "load_handlers",
     "load_handlers_from_config",
     "load_worker_config",
+    "prune",
     "reset_global_registry",
+    "store_policy",
+    "stored_policy",
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import apsw
 
@@ -57,6 +59,22 @@ class UnsupportedEnvironmentError(QueueDatabaseError):
 
 class InvalidSettingsError(QueueDatabaseError, ValueError):
     """A settings file, or what was passed for one, has an unknown name or a value that is not allowed."""
+
+
+class QueueBackupError(QueueDatabaseError):
+    """A backup could not be made, is none, or could not be restored; nothing half done is left behind."""
+
+
+class QueueBackupBusyError(QueueBackupError, QueueBusyError):
+    """A backup or restore did not get the database within the busy timeout."""
+
+
+class QueueMaintenanceError(QueueDatabaseError):
+    """A maintenance operation was refused or failed."""
+
+
+class QueueMaintenanceBusyError(QueueMaintenanceError, QueueBusyError):
+    """A maintenance operation did not get the database within the busy timeout."""
 
 
 class InvalidTaskError(QueueDatabaseError, ValueError):
@@ -262,6 +280,24 @@ def from_code(
     mapped.sqlite_errorcode = extended
     mapped.sqlite_errorname = name
     return mapped
+
+
+@contextmanager
+def raised_as(kind: type[QueueDatabaseError], busy: type[QueueBusyError], consequence: str) -> Iterator[None]:
+    """Any failure of the database or of a file in the block as `kind`, or `busy` where somebody else had the database.
+
+    The message begins with the `consequence`.
+    """
+    try:
+        yield
+    except (kind, busy):
+        raise
+    except (QueueDatabaseError, apsw.Error, OSError) as error:
+        cause = from_apsw(error) if isinstance(error, apsw.Error) else error
+        raised = (busy if isinstance(cause, QueueBusyError) else kind)(f"{consequence}: {cause}")
+        if isinstance(cause, QueueDatabaseError):
+            raised.sqlite_errorcode, raised.sqlite_errorname = cause.sqlite_errorcode, cause.sqlite_errorname
+        raise raised from error
 
 
 def _name(extended: int) -> str:

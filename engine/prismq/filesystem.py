@@ -1,4 +1,4 @@
-"""Refuses to put a queue on a network file system."""
+"""What a file system can and must do: network ones are refused, and what is to last is synced."""
 
 from __future__ import annotations
 
@@ -33,6 +33,23 @@ def require_local(path: Path) -> None:
             f"{path} is on a network file system ({kind}); SQLite's WAL needs memory shared by one host and would lose "
             "or corrupt tasks there: keep the queue on a local disk and let remote machines reach it through a server"
         )
+
+
+def sync_file(path: Path) -> None:
+    """Have the disk keep what was written to a file."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Have the disk keep which files a folder has; Windows does that by itself."""
+    if os.name == "nt":
+        return
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def network_filesystem(path: Path) -> str | None:

@@ -1,4 +1,7 @@
-"""What no caller's operation should do: checkpoints, letting in what is due, bringing back what a lease ran out on."""
+"""What no caller's operation should do.
+
+Checkpoints, letting in what is due, bringing back what a lease ran out on, removing what is kept no longer.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +22,7 @@ import apsw
 from prismq import clock, rollup, sql
 from prismq.errors import QueueBusyError, QueueDatabaseError
 from prismq.post import CHANGED, CHECKPOINT, CLOSED, DUE, ELECTED, LOOK, ORPHAN, STOPPED, TURN_SECONDS, Post
+from prismq.retention import StoredRetention
 from prismq.settings import Settings
 
 if TYPE_CHECKING:
@@ -107,6 +111,8 @@ class _House:
         self._database = database
         self._post = post
         self._checkpointer = Checkpointer(database)
+        self._retention = StoredRetention(database)
+        self._leads = False
         self._changed_at: float | None = None  # since when not all of the WAL is copied
         self._roll_up_at = 0.0
         self._rolling_up = True  # there may be something to be rolled up
@@ -115,6 +121,7 @@ class _House:
     def attend(self, events: int) -> float:
         """Do what the events call for; returns how long to wait for more, in seconds."""
         now = time.monotonic()
+        self._leads |= events != 0  # others are told nothing
         if events & (CHANGED | ELECTED):
             self._changed_at = now
             self._rolling_up = True
@@ -135,7 +142,8 @@ class _House:
         until_roll_up = self._roll_up()
         if self._checkpointer.delays:
             return min(HELD_PAUSE_SECONDS, until_roll_up)
-        return min(IDLE_SECONDS if self._changed_at is not None else math.inf, until_roll_up)
+        until_retention = self._retention.attend() if self._leads else math.inf
+        return min(IDLE_SECONDS if self._changed_at is not None else math.inf, until_roll_up, until_retention)
 
     def _roll_up(self) -> float:
         """Roll up some finished tasks if it is time to; returns how long to wait for more, in seconds."""
@@ -251,13 +259,17 @@ def checkpoint_inline(connection: Connection) -> Callable[[apsw.Connection, str,
     return after_commit
 
 
-def reap(connection: Connection) -> int:
-    """Return up to REAP_CHUNK expired leases: queued again, or dead_letter when no attempt is left. How many."""
-    now = clock.to_text(clock.now())
-    if connection.execute(sql.EXPIRED, (now,)).fetchone() is None:
+def reap(connection: Connection, grace_seconds: float = 0) -> int:
+    """Return up to REAP_CHUNK leases that ran out so long ago: queued again, or dead_letter when no attempt is left.
+
+    How many.
+    """
+    now = clock.now()
+    ended = clock.to_text(now - timedelta(seconds=grace_seconds))
+    if connection.execute(sql.EXPIRED, (ended,)).fetchone() is None:
         return 0
     with connection.transaction():
-        returned = connection.execute(sql.REAP, (now, REAP_CHUNK)).fetchall()
+        returned = connection.execute(sql.REAP, (clock.to_text(now), REAP_CHUNK, ended)).fetchall()
         if returned:
             connection.execute(sql.COUNT_EXPIRED, (len(returned),))
     for task_id, status, error in returned:

@@ -58,7 +58,7 @@ WHERE id IN (SELECT id FROM task_queue INDEXED BY ix_task_status_prio_time
 EXPIRED: Final = """SELECT 1 FROM task_queue INDEXED BY ix_task_status_prio_time
 WHERE phase = 0 AND needs = 0 AND turn <= ?1 LIMIT 1"""
 
-# ?1 now, ?2 how many
+# ?1 now, ?2 how many, ?3 the latest end of a lease that is brought back
 REAP: Final = """UPDATE task_queue SET
   status = CASE WHEN attempts >= max_attempts THEN 'dead_letter' ELSE 'queued' END,
   finished_at_utc = CASE WHEN attempts >= max_attempts THEN ?1 END,
@@ -69,7 +69,7 @@ REAP: Final = """UPDATE task_queue SET
   processing_started_utc = CASE WHEN attempts >= max_attempts THEN processing_started_utc END,
   updated_at_utc = ?1
 WHERE id IN (SELECT id FROM task_queue INDEXED BY ix_task_status_prio_time
-             WHERE phase = 0 AND needs = 0 AND turn <= ?1 ORDER BY turn LIMIT ?2)
+             WHERE phase = 0 AND needs = 0 AND turn <= ?3 ORDER BY turn LIMIT ?2)
 RETURNING id, status, error_message"""
 
 # Of a worker that has died, so that its tasks come back at once. ?1 now, ?2 worker
@@ -270,10 +270,15 @@ FROM head CROSS JOIN task_queue AS kind ON kind.id = head.id"""
 
 # -- an operator's ----------------------------------------------------------------------------------------------------
 
-# The columns of a Task, in the order of its fields. ?1 id
-GET: Final = """SELECT id, type, priority, payload, compatibility, status, attempts, max_attempts, run_after_utc,
+# The columns of a Task, in the order of its fields.
+_TASK: Final = """SELECT id, type, priority, payload, compatibility, status, attempts, max_attempts, run_after_utc,
   lease_until_utc, reserved_at_utc, processing_started_utc, finished_at_utc, locked_by, error_message, idempotency_key,
-  created_at_utc, updated_at_utc FROM task_queue WHERE id = ?1"""
+  created_at_utc, updated_at_utc FROM task_queue"""
+# ?1 id
+GET: Final = f"{_TASK} WHERE id = ?1"
+# The newest first. ?1 below this id, ?2 status or NULL, ?3 type or NULL, ?4 how many
+LIST: Final = f"""{_TASK}
+WHERE id < ?1 AND (?2 IS NULL OR status = ?2) AND (?3 IS NULL OR type = ?3) ORDER BY id DESC LIMIT ?4"""
 
 # ?1 id, ?2 now
 CANCEL: Final = """UPDATE task_queue SET status = 'failed', error_message = 'Cancelled by user', finished_at_utc = ?2,
@@ -328,3 +333,23 @@ ON CONFLICT (worker_id) DO UPDATE SET capabilities = excluded.capabilities, hear
 BEAT: Final = "UPDATE workers SET heartbeat_utc = ?2 WHERE worker_id = ?1"
 # ?1 worker_id
 REMOVE_WORKER: Final = "DELETE FROM workers WHERE worker_id = ?1"
+
+# -- a restore's: what must not go back in time -----------------------------------------------------------------------
+
+# The highest id that was ever given out.
+NEWEST_ID: Final = """SELECT max(coalesce((SELECT max(id) FROM task_queue), 0),
+  (SELECT value FROM queue_state WHERE name = 'last_deleted_id'))"""
+# ?1 id
+KEEP_IDS: Final = "UPDATE queue_state SET value = max(value, ?1) WHERE name = 'last_deleted_id'"
+COUNTERS: Final = "SELECT name, seq FROM sqlite_sequence"
+# A table has one from its first row on. ?1 table
+BEGIN_COUNTER: Final = """INSERT INTO sqlite_sequence (name, seq) SELECT name, 0 FROM sqlite_schema
+WHERE type = 'table' AND name = ?1 AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = ?1)"""
+# ?1 table, ?2 counter
+KEEP_COUNTER: Final = "UPDATE sqlite_sequence SET seq = max(seq, ?2) WHERE name = ?1"
+GROUP_RECORDS: Final = "SELECT name, value FROM queue_state WHERE name >= 'group ' AND name < 'group!'"
+HELD: Final = "SELECT id, attempts FROM task_queue INDEXED BY ix_task_status_prio_time WHERE phase = 0"
+# A claim that somebody holds now must not be taken for a later one: as many attempts are left as in the backup, but
+# they are numbered on. ?1 id, ?2 attempts
+COUNT_ON: Final = """UPDATE task_queue SET max_attempts = max_attempts + ?2 - attempts, attempts = ?2
+WHERE id = ?1 AND attempts < ?2"""

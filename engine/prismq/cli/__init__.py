@@ -12,7 +12,24 @@ from typing import Final
 from prismq.cli import exits, options
 from prismq.errors import InvalidTaskError, QueueBusyError, QueueDatabaseError
 
-COMMANDS: Final = ("enqueue", "worker")
+COMMANDS: Final = (
+    "enqueue",
+    "list",
+    "show",
+    "cancel",
+    "requeue",
+    "worker",
+    "stats",
+    "top",
+    "workers",
+    "logs",
+    "backup",
+    "restore",
+    "maintain",
+    "prune",
+    "doctor",
+    "demo",
+)
 """Each a module of this package with `add(commands)`, which registers its parser, in the order of `prismq --help`."""
 
 _EPILOG: Final = f"""\

@@ -14,12 +14,12 @@ from prismq import clock
 
 def print_json(value: Any) -> None:
     """One JSON value, indented; times as ISO-8601, paths as text, dataclasses as objects."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=_json_form))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], left: Sequence[int] = (0,)) -> str:
-    """Aligned lines under `header`; the columns numbered in `left` to the left, others to the right."""
-    cells = [[_cell(value) for value in row] for row in rows]
+    """Aligned lines under `header`, if it says anything; the columns numbered in `left` to the left, others right."""
+    cells = [[plain(value) for value in row] for row in rows]
     widths = [max(len(line[column]) for line in [list(header), *cells]) for column in range(len(header))]
 
     def aligned(line: Sequence[str]) -> str:
@@ -28,7 +28,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], left: Sequenc
             for column, (text, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
 
-    return "\n".join([aligned(header), aligned(["-" * width for width in widths]), *map(aligned, cells)])
+    top = [aligned(header), aligned(["-" * width for width in widths])] if any(header) else []
+    return "\n".join([*top, *map(aligned, cells)])
 
 
 def shortened(text: str | None, limit: int) -> str:
@@ -48,7 +49,8 @@ def age(seconds: float | None) -> str:
     return f"{seconds / 86400:.0f} d"
 
 
-def _cell(value: object) -> str:
+def plain(value: object) -> str:
+    """A value as a cell of a table: - for None, times as they are stored."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -62,7 +64,7 @@ def _cell(value: object) -> str:
     return str(value)
 
 
-def _plain(value: Any) -> Any:
+def _json_form(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Path):

@@ -1,0 +1,340 @@
+"""Backups of a queue that is in use, and their way back into it.
+
+Both go through SQLite's backup API. A backup reads one snapshot, so that it needs nobody to pause and never begins
+anew. A restore writes the backup's pages over the database in one transaction of the database itself: who has it open
+goes on and sees the restored tasks from its next transaction on, and a restore that is killed has not happened.
+
+What must not go back in time is carried over in that transaction: ids and log ids that were given out are not given out
+again, claims that are held now stay distinguishable from later ones, and what the writers note for each other
+(docs/group-commit.md) stays known.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Self
+
+import apsw
+
+from prismq import clock, filesystem, lottery, schema, sql
+from prismq.connection import Connection
+from prismq.database import QueueDatabase
+from prismq.errors import (
+    QueueBackupBusyError,
+    QueueBackupError,
+    QueueFileError,
+    raised_as,
+)
+
+Progress = Callable[[int, int], None]
+"""Called with the pages copied so far and the pages of the database; what it raises ends the copying."""
+
+STEP_PAGES: Final = 128
+"""Copied between two calls of `progress`."""
+LONGEST_REST_SECONDS: Final = 0.05
+"""Between two steps of a backup."""
+LONGEST_NAME: Final = 100
+LEFT_OVER_SECONDS: Final = 86400
+"""An unfinished file so old is one that a killed process left behind."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_FILE: Final = re.compile(r"queue_backup_(?:.+_)?(\d{8}_\d{6})(?:_(\d{3}))?\.db")
+_UNFINISHED: Final = ".prismq-unfinished-"
+
+
+@dataclass(frozen=True)
+class BackupInfo:
+    """A backup file; `created_at` is by its name, or by its modification time when the name has none."""
+
+    path: Path
+    size_bytes: int
+    created_at: datetime
+
+    @property
+    def size_mb(self) -> float:
+        """Its size in MiB."""
+        return self.size_bytes / 2**20
+
+    @classmethod
+    def from_path(cls, path: str | os.PathLike[str]) -> Self:
+        """Look at the file; QueueBackupError when there is none."""
+        path = Path(path)
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise QueueBackupError(f"backup {path} not found ({error.strerror})") from error
+        named = _FILE.fullmatch(path.name)
+        if named is None or named[2] is None:
+            return cls(path, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+        moment = datetime.strptime(f"{named[1]}{named[2]}000", "%Y%m%d_%H%M%S%f")
+        return cls(path, found.st_size, moment.replace(tzinfo=UTC))
+
+
+class QueueBackup:
+    """Makes, verifies, lists and restores backups of a queue, while any process goes on using it.
+
+    `backup_dir` is created; by default it is the folder `backups` beside the database. Everything raises
+    QueueBackupError, QueueBackupBusyError when the database stays locked.
+    """
+
+    def __init__(self, db: QueueDatabase, backup_dir: str | os.PathLike[str] | None = None) -> None:
+        self.db = db
+        self.backup_dir = db.db_path.parent / "backups" if backup_dir is None else Path(backup_dir)
+        with _translated(f"the folder {self.backup_dir} can't be used"):
+            self.backup_dir.mkdir(parents=True, exist_ok=True)
+
+    def create_backup(self, name: str | None = None, *, progress: Progress | None = None) -> Path:
+        """Copy the queue as it is committed now to `queue_backup_[<name>_]<UTC time>.db`, verified and synced.
+
+        The file appears whole or not at all, and replaces none. A transaction that is open, also the caller's, isn't
+        in it. Writers go on meanwhile; the WAL grows by what they write, as while anybody reads.
+        """
+        if name is not None and (not _NAME.fullmatch(name) or len(name) > LONGEST_NAME):
+            raise QueueBackupError(
+                f"{name!r:.120} can't be part of a file's name: use letters, digits, '_', '-' and '.', not '.' first, "
+                f"up to {LONGEST_NAME} characters"
+            )
+        if not self.db.db_path.is_file():
+            raise QueueBackupError(f"database {self.db.db_path} not found")
+        prefix = f"queue_backup_{name}_" if name else "queue_backup_"
+        with _translated(f"no backup of {self.db.db_path} was made"), _unfinished_in(self.backup_dir) as folder:
+            copy = folder / "copy.db"
+            with QueueDatabase(self.db.db_path, group_commit=False) as source, closing(_open(copy)) as target:
+                live = source.get_connection()
+                with live.hold():
+                    live.apsw.execute("BEGIN").fetchall()
+                    live.apsw.execute("SELECT 1 FROM sqlite_schema").fetchall()  # from here on it is one snapshot
+                    try:
+                        with target.backup("main", live.apsw, "main") as copying:
+                            _copy(copying, live.timeout, progress, rests=True)
+                    finally:
+                        live.apsw.execute("ROLLBACK")
+                target.pragma("journal_mode", "DELETE")  # one file that can be read where it may not be written
+                _verify(target, copy)
+            filesystem.sync_file(copy)
+            final = self._moved_to_its_name(copy, prefix)
+            filesystem.sync_folder(self.backup_dir)
+        return final
+
+    def verify_backup(self, path: str | os.PathLike[str]) -> bool:
+        """True for a sound queue; QueueBackupError says what is wrong with any other file."""
+        path = Path(path)
+        if not path.is_file():
+            raise QueueBackupError(f"backup {path} not found")
+        with _translated(f"{path} can't be verified"), closing(_open(path, apsw.SQLITE_OPEN_READONLY)) as backup:
+            _verify(backup, path)
+        return True
+
+    def restore_backup(
+        self,
+        path: str | os.PathLike[str],
+        target_path: str | os.PathLike[str] | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> None:
+        """Make the queue, or the one at `target_path`, what the backup is; verified first, in one transaction.
+
+        Processes that have it open may go on: they see the restored tasks from their next transaction on, and claims
+        on tasks that are no longer theirs are refused (LeaseLostError). Writers wait meanwhile. A database that is no
+        queue or is damaged is not written to: move it away, with its -wal and -shm, and restore again.
+        """
+        path = Path(path)
+        target = self.db.db_path if target_path is None else Path(target_path)
+        self.verify_backup(path)
+        if target.exists() and os.path.samefile(path, target):
+            raise QueueBackupError(f"{path} is the database itself; name a backup of it")
+        with (
+            _translated(f"{target} was left as it was"),
+            _damage_explained(target),
+            QueueDatabase(target, durability="full", group_commit=False) as database,
+        ):
+            _require_replaceable(database)
+            page_bytes = int(database.execute("PRAGMA page_size").fetchone()[0])
+            with _unfinished_in(target.parent) as folder:
+                staged = folder / "staged.db"
+                _stage(path, staged, page_bytes, _plays_lottery(database))
+                _write_over(database, staged, progress)
+
+    def list_backups(self) -> list[BackupInfo]:
+        """The backups in the folder, newest first."""
+        with _translated(f"the folder {self.backup_dir} can't be read"):
+            paths = [path for path in self.backup_dir.glob("queue_backup_*.db") if _FILE.fullmatch(path.name)]
+        return sorted(map(BackupInfo.from_path, paths), key=lambda info: (info.created_at, info.path), reverse=True)
+
+    def get_latest_backup(self) -> BackupInfo | None:
+        """The newest backup in the folder, if any."""
+        return next(iter(self.list_backups()), None)
+
+    def cleanup_old_backups(self, keep_count: int = 10) -> int:
+        """Delete all but the newest `keep_count` backups of the folder; how many."""
+        if isinstance(keep_count, bool) or not isinstance(keep_count, int) or keep_count < 0:
+            raise QueueBackupError(f"keep_count is {keep_count!r}; it must be a whole number from 0 on")
+        old = self.list_backups()[keep_count:]
+        with _translated("an old backup can't be deleted"):
+            for backup in old:
+                backup.path.unlink(missing_ok=True)
+        return len(old)
+
+    def _moved_to_its_name(self, copy: Path, prefix: str) -> Path:
+        while True:
+            stamp = clock.now().strftime("%Y%m%d_%H%M%S_%f")[:-3]
+            final = self.backup_dir / f"{prefix}{stamp}.db"
+            try:
+                if os.name == "nt":
+                    os.rename(copy, final)  # which replaces nothing there
+                else:
+                    os.link(copy, final)
+                return final
+            except FileExistsError:
+                time.sleep(0.001)
+            except OSError:  # a file system without links
+                if not final.exists():
+                    os.replace(copy, final)
+                    return final
+
+
+def _open(path: Path, flags: int = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE) -> apsw.Connection:
+    connection = apsw.Connection(str(path), flags=flags)
+    if flags & apsw.SQLITE_OPEN_CREATE:  # a file that nobody sees before it is complete and synced
+        connection.pragma("synchronous", "OFF")
+        connection.pragma("journal_mode", "OFF")
+    return connection
+
+
+def _copy(copying: apsw.Backup, timeout: float, progress: Progress | None, rests: bool = False) -> None:
+    """Copy what is left, waiting at most `timeout` seconds for each lock; with `rests`, half of the time."""
+    waits_until = time.monotonic() + timeout
+    while not copying.done:
+        began = time.monotonic()
+        try:
+            copying.step(STEP_PAGES)
+        except (apsw.BusyError, apsw.LockedError):
+            if time.monotonic() >= waits_until:
+                raise
+            time.sleep(0.01)
+            continue
+        if rests:
+            time.sleep(min(time.monotonic() - began, LONGEST_REST_SECONDS))
+        waits_until = time.monotonic() + timeout
+        if progress is not None:
+            progress(copying.page_count - copying.remaining, copying.page_count)
+
+
+def _verify(backup: apsw.Connection, path: Path) -> None:
+    version = int(backup.pragma("user_version"))
+    tables = {name for (name,) in backup.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if "task_queue" not in tables:
+        raise QueueBackupError(f"{path} is a database, but there is no queue in it")
+    if version > schema.VERSION:
+        raise QueueBackupError(
+            f"{path} has schema version {version}, this prismq knows up to {schema.VERSION}: upgrade prismq"
+        )
+    found = [str(line) for (line,) in backup.execute("PRAGMA integrity_check")]
+    if found != ["ok"]:
+        raise QueueBackupError(f"{path} is damaged: {'; '.join(found[:5])}")
+
+
+def _require_replaceable(database: QueueDatabase) -> None:
+    tables = {row[0] for row in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if tables and "task_queue" not in tables:
+        raise QueueBackupError(f"{database.db_path} is the database of something else, there is no queue in it")
+    if tables:
+        database.initialize_schema()
+
+
+def _plays_lottery(database: QueueDatabase) -> bool:
+    """Whether connected processes count on the tables of the lottery."""
+    return database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'task_lottery'").fetchone() is not None
+
+
+def _stage(backup: Path, staged: Path, page_bytes: int, lottery_is_open: bool) -> None:
+    """A copy of the backup that can be written over the database: its schema is up to date, its page size the same."""
+    with closing(_open(backup, apsw.SQLITE_OPEN_READONLY)) as source, closing(_open(staged)) as copy:
+        with copy.backup("main", source, "main") as copying:
+            copying.step()
+        copy.pragma("journal_mode", "DELETE")
+        if copy.pragma("page_size") != page_bytes:
+            copy.pragma("page_size", page_bytes)
+            copy.execute("VACUUM")
+    with QueueDatabase(staged, group_commit=False) as copied:
+        copied.initialize_schema()
+        if lottery_is_open:
+            lottery.open_lottery(copied)
+        copied.execute("PRAGMA journal_mode = DELETE")
+
+
+def _write_over(database: QueueDatabase, staged: Path, progress: Progress | None) -> None:
+    with QueueDatabase(database.db_path, group_commit=False) as reading, closing(_open(staged)) as source:
+        live = database.get_connection()
+        with live.hold(), live.apsw.backup("main", source, "main") as copying:
+            _lock(copying, live.timeout)
+            # Nobody else writes from here on. What is changed in the source now goes along, also if it was copied.
+            _carry_over(reading.get_connection(), source)
+            _copy(copying, live.timeout, progress)
+
+
+def _lock(copying: apsw.Backup, timeout: float) -> None:
+    """Take the write lock of the database that is copied to, with the first page."""
+    waits_until = time.monotonic() + timeout
+    while True:
+        try:
+            copying.step(1)
+            return
+        except (apsw.BusyError, apsw.LockedError):
+            if time.monotonic() >= waits_until:
+                raise
+            time.sleep(0.01)
+
+
+def _carry_over(live: Connection, staged: apsw.Connection) -> None:
+    """Bring into the copy what must not go back in time; nobody writes to the database meanwhile."""
+    tables = {row[0] for row in live.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if "task_queue" not in tables:
+        return
+    if "task_lottery" in tables and not staged.table_exists("main", "task_lottery"):
+        raise QueueBackupError("the first weighted random claim came in between: restore again")
+    staged.execute("BEGIN")
+    staged.execute(sql.KEEP_IDS, tuple(live.execute(sql.NEWEST_ID).fetchone()))
+    counters = [tuple(row) for row in live.execute(sql.COUNTERS)]
+    for statement, rows in (
+        (sql.BEGIN_COUNTER, [counter[:1] for counter in counters]),
+        (sql.KEEP_COUNTER, counters),
+        (sql.RECORD_GROUP, live.execute(sql.GROUP_RECORDS)),
+        (sql.COUNT_ON, live.execute(sql.HELD)),
+    ):
+        staged.executemany(statement, (tuple(row) for row in rows))
+    staged.execute("COMMIT")
+
+
+@contextmanager
+def _unfinished_in(folder: Path) -> Iterator[Path]:
+    """A folder for what is not finished; it is gone at the end, and so are those of processes that were killed."""
+    for left_over in folder.glob(f"{_UNFINISHED}*"):
+        if time.time() - left_over.stat().st_mtime > LEFT_OVER_SECONDS:
+            shutil.rmtree(left_over, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=folder, ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@contextmanager
+def _damage_explained(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except QueueFileError as error:
+        raise QueueBackupError(
+            f"{target} is damaged or no database ({error.sqlite_errorname}): stop what uses it, move it away together "
+            "with its -wal and -shm, and restore again"
+        ) from error
+
+
+def _translated(consequence: str) -> AbstractContextManager[None]:
+    return raised_as(QueueBackupError, QueueBackupBusyError, consequence)

@@ -1,0 +1,56 @@
+"""`prismq requeue`: give failed tasks and dead letters all their attempts again."""
+
+from __future__ import annotations
+
+import argparse
+
+from prismq import sql
+from prismq.cli import exits, options, output
+from prismq.cli.cancel import report, why_not
+from prismq.queue import TaskQueue
+
+PAGE: int = 100
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = options.add_command(
+        commands,
+        "requeue",
+        run,
+        help="give failed tasks and dead letters all their attempts again",
+        examples="""
+        prismq requeue 42
+        prismq requeue --all --type mail
+        prismq requeue --all --status failed""",
+    )
+    parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="the tasks' ids")
+    parser.add_argument("--all", action="store_true", help="all dead letters")
+    parser.add_argument("--type", metavar="TYPE", help="with --all: only those")
+    parser.add_argument("--status", choices=("dead_letter", "failed"), help="with --all: those (default dead_letter)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Requeue, and say what became of each task or how many they were."""
+    if arguments.all == bool(arguments.ids):
+        raise exits.Exit("give ids, or --all for all dead letters", exits.USAGE)
+    if not arguments.all and (arguments.type or arguments.status):
+        raise exits.Exit("--type and --status go with --all", exits.USAGE)
+    with options.existing_queue(arguments) as queue:
+        if not arguments.all:
+            outcomes = {one: "requeued" if queue.requeue(one) else why_not(queue, one) for one in arguments.ids}
+            return report(outcomes, "requeued", arguments.json)
+        count = _requeue_all(queue, arguments.status or "dead_letter", arguments.type)
+    if arguments.json:
+        output.print_json({"requeued": count})
+    else:
+        print(f"requeued {count}")
+    return exits.OK
+
+
+def _requeue_all(queue: TaskQueue, status: str, kind: str | None) -> int:
+    count, before = 0, 2**63 - 1
+    while rows := queue.database.execute(sql.LIST, (before, status, kind, PAGE)).fetchall():
+        before = rows[-1][0]
+        count += sum(queue.requeue(row[0]) for row in rows)
+    return count

@@ -1,0 +1,224 @@
+"""Commands about the queue: stats, top, workers, backup, restore, maintain, prune, doctor, demo."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from prismq import QueueMonitoring, TaskQueue
+from prismq.cli import exits
+
+CALL = Callable[..., tuple[int, str, str]]
+ASK = Callable[..., Any]
+
+
+@pytest.fixture
+def filled(path: Path) -> Path:
+    """A queue with two completed tasks, a failed and a waiting one, and a worker."""
+    with TaskQueue(path) as queue:
+        queue.enqueue_many([{"type": kind} for kind in ("mail", "mail", "video", "video")])
+        QueueMonitoring(queue.database).register_worker("ada", {"gpu": True})
+        queue.complete_many(queue.claim_many("ada", 2))
+        task = queue.claim("ada")
+        assert task is not None
+        queue.fail(task, "broken", retry=False)
+    return path
+
+
+def test_stats(call: CALL, ask: ASK, filled: Path) -> None:
+    found = ask("stats", "--hours", 1)
+    assert found["depth_by_status"] == {"completed": 2, "failed": 1, "queued": 1}
+    assert found["success_failure_rates"]["failure_count"] == 1
+    assert found["workers"][0]["worker_id"] == "ada"
+    status, out, _ = call("stats")
+    assert status == 0
+    assert "mail   completed      2" in out
+    assert "ada" in out
+    with pytest.raises(SystemExit):
+        call("stats", "--hours", "0")
+
+
+def test_top_once(call: CALL, ask: ASK, filled: Path) -> None:
+    found = ask("top", "--once", "--interval", "0.1")
+    assert found["depth_by_status"]["completed"] == 2
+    assert found["enqueued_per_second"] == 0.0
+    assert found["failures"][0]["error_message"] == "broken"
+    _, out, _ = call("top", "--once", "--interval", "0.1")
+    for text in (str(filled), "workers (1 active, 0 stale)", "latest failures", "broken", "oldest queued"):
+        assert text in out
+
+
+def test_top_without_rich(prismq: Callable[..., Any], filled: Path, tmp_path: Path) -> None:
+    (tmp_path / "rich.py").write_text("raise ImportError('not installed')")
+    done = prismq("top", "--once", "--interval", "0.1")  # python -m looks into this folder first
+    assert done.returncode == 0
+    assert "latest failures" in done.stdout
+
+
+def test_workers_and_what_stale_ones_hold(call: CALL, ask: ASK, filled: Path) -> None:
+    with TaskQueue(filled) as queue:
+        assert queue.claim("ada", lease_seconds=3600) is not None
+        assert ask("workers")["workers"][0]["active_tasks"] == 1
+        assert "active" in call("workers")[1]
+        time.sleep(0.2)
+        found = ask("workers", "--stale", "0.1s", "--reclaim")
+        assert (found["tasks_reclaimed"], found["workers_forgotten"], found["workers"]) == (1, 1, [])
+        assert call("workers")[1] == "no workers\n"
+        assert queue.get(4).status == "queued"  # type: ignore[union-attr]
+
+
+def test_backup_list_verify_restore(call: CALL, ask: ASK, filled: Path, tmp_path: Path) -> None:
+    status, out, err = call("backup", "nightly")
+    assert (status, err) == (0, "")
+    made = Path(out.strip())
+    assert made.parent == filled.parent / "backups"
+    assert call("backup", "--verify", made) == (0, out, "")
+    ask("backup", "--keep", 2)
+    assert ask("backup", "--keep", 2)["deleted"] == 1
+    assert len(ask("backup", "--list")) == 2
+    assert str(filled.parent / "backups") in call("backup", "--list")[1]
+    with TaskQueue(filled) as queue:
+        queue.enqueue("new")
+        status, out, err = call("restore", "latest")
+        assert (status, out) == (exits.USAGE, "")
+        assert "--yes" in err
+        assert len(ask("list")) == 5
+        assert call("restore", "latest", "--yes")[0] == 0
+        assert len(ask("list")) == 4
+        assert queue.get(5) is None
+    latest = ask("backup", "--list")[0]["path"]
+    copy = tmp_path / "copy.db"
+    assert ask("restore", latest, "--yes", "--db", copy)["database"] == str(copy)
+    assert len(ask("list", "--db", copy)) == 4
+    for wrong in (
+        ("backup", "../x"),
+        ("backup", "--verify", tmp_path / "none"),
+        ("restore", tmp_path / "none", "--yes"),
+    ):
+        status, out, err = call(*wrong)
+        assert (status, out) == (exits.REFUSED, "")
+        assert err.startswith("prismq: ")
+
+
+def test_maintain(call: CALL, ask: ASK, filled: Path) -> None:
+    done = ask("maintain", "--checkpoint", "truncate", "--integrity", "--analyze", "--stale-leases", "5m", "--vacuum")
+    assert done["integrity"] == ["ok"]
+    assert done["checkpoint"]["busy"] == done["stale_leases"] == 0
+    assert done["database"]["page_count"] > 0
+    assert call("maintain")[1].startswith("database: page count")
+    status, _, err = call("maintain", "--analyze", "task_queue; DROP TABLE task_queue")
+    assert status == exits.REFUSED
+    assert "there is no table" in err
+    assert len(ask("list")) == 4
+
+
+def test_maintain_tells_of_damage(call: CALL, filled: Path) -> None:
+    with TaskQueue(filled) as queue:
+        queue.enqueue_many([{"type": "t", "payload": {"body": "x" * 5000}}] * 50)
+    damaged = bytearray(filled.read_bytes())
+    damaged[-10 * 4096 :] = b"\xff" * (10 * 4096)
+    filled.write_bytes(damaged)
+    assert call("maintain", "--integrity")[0] == exits.REFUSED
+    status, out, _ = call("doctor", "--integrity", "--no-measure")
+    assert status == exits.REFUSED
+    assert "FAIL" in out
+    assert "restore a backup" in out
+
+
+def test_prune_now_and_from_now_on(call: CALL, ask: ASK, filled: Path, tmp_path: Path) -> None:
+    assert call("prune")[0] == exits.USAGE
+    export = tmp_path / "old.jsonl"
+    removed = ask("prune", "--keep", "completed=1", "--keep", "failed=7d", "--export", export)
+    assert removed == {"completed": 1, "failed": 0, "dead_letter": 0, "logs": 0}
+    assert json.loads(export.read_text())["task"]["id"] == 1
+    assert ask("prune", "--keep", "completed=7d", "--keep", "completed=0", "--store") == {
+        "completed": {"days": 7, "count": 0}
+    }
+    assert call("prune", "--show")[1] == "completed: days 7, count 0\n"
+    assert call("prune")[0] == 0  # by the stored policy, unless somebody was first
+    assert [row["id"] for row in ask("list")] == [4, 3]
+    assert call("prune", "--forget") == (0, "everything is kept\n", "")
+    for wrong in (["--keep", "nonsense=1"], ["--keep", "failed"], ["--keep", "failed=-1"], ["--keep", "failed=soon"]):
+        with pytest.raises(SystemExit) as ended:
+            call("prune", *wrong)
+        assert ended.value.code == exits.USAGE
+    for wrong in (["--store"], ["--keep", "failed=1", "--show"], ["--keep", "failed=1", "--store", "--export", "x"]):
+        assert call("prune", *wrong)[0] == exits.USAGE
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in folder.iterdir()
+        if file.is_file() and not file.name.endswith("-shm")
+    }
+
+
+def test_doctor_finds_a_sound_queue_and_writes_nothing_to_it(call: CALL, filled: Path) -> None:
+    with TaskQueue(filled) as queue:
+        queue.enqueue_many([{"type": f"bench_{number}"} for number in range(10)])
+        queue.enqueue("test_tx")
+    before = contents(filled.parent)
+    status, out, err = call("doctor")
+    assert (status, err) == (0, "")
+    assert contents(filled.parent) == before
+    for text in ("driver", "file system", "disk free", "WAL", "commit, normal", "commit, full", "healthy"):
+        assert text in out
+    assert "expired leases     0" in out
+
+
+def test_doctor_leaves_a_queue_in_use_alone(ask: ASK, filled: Path) -> None:
+    with TaskQueue(filled) as queue:
+        queue.claim("w", lease_seconds=3600)
+        version = queue.database.execute("PRAGMA data_version").fetchone()[0]
+        found = ask("doctor")
+        assert queue.database.execute("PRAGMA data_version").fetchone()[0] == version
+        assert queue.database.execute("SELECT count(*) FROM task_queue").fetchone()[0] == 4
+    assert found["healthy"] is True
+    names = {finding["name"] for finding in found["findings"]}
+    assert {"versions", "group commit", "schema", "stale workers", "commit, full"} <= names
+
+
+def test_doctor_tells_what_is_wrong(call: CALL, filled: Path) -> None:
+    backups = filled.parent / "backups"
+    backups.mkdir()
+    with TaskQueue(filled) as queue:
+        queue.close()
+        raw = apsw.Connection(str(filled))
+        raw.execute("UPDATE workers SET heartbeat_utc = '2000-01-01 00:00:00.000'")
+        raw.execute(
+            """UPDATE task_queue SET status = 'processing', attempts = 1, locked_by = 'x',
+               lease_until_utc = '2000-01-01 00:00:00.000' WHERE id = 4"""
+        )
+        raw.close()
+    status, out, _ = call("doctor", "--no-measure")
+    assert status == 0
+    warnings = [line.split("  ")[1].strip() for line in out.splitlines() if line.startswith("WARN")]
+    assert warnings == ["expired leases", "stale workers", "failed, last day", "backups"]
+    assert call("doctor", "--no-measure", "--strict")[0] == exits.REFUSED
+    raw = apsw.Connection(str(filled))
+    raw.pragma("user_version", 99)
+    raw.close()
+    status, out, _ = call("doctor", "--no-measure")
+    assert status == exits.REFUSED
+    assert "newer than this prismq" in out
+    (filled.parent / "text.db").write_text("no database " * 500)
+    assert call("doctor", "--no-measure", "--db", filled.parent / "text.db")[0] == exits.REFUSED
+
+
+def test_the_demo_tells_its_story(prismq: Callable[..., Any], tmp_path: Path) -> None:
+    done = prismq("demo")
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    for text in ("three workers", "registered", "is killed", "came back", "as attempt 2", "stale: ", "cleaned up: 1"):
+        assert text in done.stdout
+    assert "completed             121" in done.stdout
+    assert os.listdir(tmp_path) == []
