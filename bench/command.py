@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ from bench.compiler import CompilerError
 from bench.crew import CrewError
 from bench.flat_operations import TYPES
 from bench.guarded import BATCH
+from bench.peers.catalogue import CATALOGUE
+from bench.peers.contest import Contest, begin, run
+from bench.peers.environment import default_cache
+from bench.peers.measure import LARGE, QUICK, STANDARD
+from bench.peers.render import render
 from bench.scenario import SMALLEST_PAYLOAD, Durability, Scenario
 from bench.scratch import scratch_folder
 
@@ -51,6 +57,7 @@ other benchmarks:
   python -m bench contend  whether many processes at once are served in turn
   python -m bench group    what committing together is worth
   python -m bench pairs    producers and workers, against a queue on the standard library's sqlite3
+  python -m bench peers    the same work on other queues
   python -m bench steady   the longest calls of a queue that keeps up
   python -m bench wake     how soon an idle worker of another process has a task
   python -m bench idle     what an idle worker costs
@@ -77,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "guard": _guard,
         "idle": _idle,
         "pairs": _pairs,
+        "peers": _peers,
         "takeover": _takeover,
         "soak": _soak,
         "steady": _steady,
@@ -276,6 +284,54 @@ def _pairs(arguments: Sequence[str]) -> int:
     print(pairs.render(result))
     _save(options.json, result.as_json())
     return PASSED if result.passed else FAILED
+
+
+def _peers(arguments: Sequence[str]) -> int:
+    names = [peer.name for peer in CATALOGUE]
+    parser = _parser(
+        "python -m bench peers",
+        "The same work on other queues, each installed from the package index into a virtual environment of its own"
+        " (kept for the next time), on a hand-written queue, and on prismq, in interleaved rounds.",
+        "examples:\n  python -m bench peers --json peers.json\n  python -m bench peers --quick --only huey litequeue\n"
+        "  python -m bench peers --resume --json peers.json\n\npeers: "
+        + ", ".join(names)
+        + "\n\nexit status: 0 every turn was taken, 1 one failed, 2 wrong usage, 130 interrupted (what was done is kept)",
+    )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="small sizes and one round: does it run?")
+    size.add_argument("--large", action="store_true", help="also a drain of 200,000 tasks")
+    parser.add_argument("--only", nargs="+", metavar="PEER", help="these peers only, besides prismq")
+    parser.add_argument("--rounds", type=_whole, metavar="N", help="(default 3, with --quick 1)")
+    parser.add_argument(
+        "--cache", type=Path, default=default_cache(), metavar="DIR", help=f"of environments (default {default_cache()})"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the contest that --json FILE holds")
+    options = parser.parse_args(arguments)
+    _check_places(parser, options)
+    unknown = [name for name in options.only or () if name not in names]
+    if unknown:
+        parser.error(f"--only: there is no peer {unknown[0]!r}, but {', '.join(names)}")
+    if options.resume and (options.json is None or not options.json.is_file()):
+        parser.error("--resume: needs --json FILE, the contest to go on with")
+    if options.resume and (options.quick or options.large or options.rounds or options.only):
+        parser.error("--resume: sizes, rounds and peers are those of the contest")
+    chosen = [peer for peer in CATALOGUE if peer.is_ours or options.only is None or peer.name in options.only]
+    if options.resume:
+        try:
+            contest = Contest.read(options.json)
+        except ValueError as error:
+            parser.error(f"--resume: {error}")
+        chosen = [peer for peer in CATALOGUE if peer.name in contest.peers]
+    else:
+        sizes = QUICK if options.quick else LARGE if options.large else STANDARD
+        contest = begin(replace(sizes, rounds=options.rounds or sizes.rounds), chosen)
+    try:
+        with scratch_folder(options.path) as folder:
+            run(contest, chosen, options.cache, folder, options.json)
+    finally:
+        if contest.turns:
+            print(render(contest, chosen))
+    return FAILED if any(turn.failed for turn in contest.turns) else PASSED
 
 
 def _steady(arguments: Sequence[str]) -> int:
