@@ -303,7 +303,11 @@ def _peers(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", nargs="+", metavar="PEER", help="these peers only, besides prismq")
     parser.add_argument("--rounds", type=_whole, metavar="N", help="(default 3, with --quick 1)")
     parser.add_argument(
-        "--cache", type=Path, default=default_cache(), metavar="DIR", help=f"of environments (default {default_cache()})"
+        "--cache",
+        type=Path,
+        default=default_cache(),
+        metavar="DIR",
+        help=f"of environments (default {default_cache()})",
     )
     parser.add_argument("--resume", action="store_true", help="go on with the contest that --json FILE holds")
     options = parser.parse_args(arguments)

@@ -63,7 +63,7 @@ CATALOGUE = (
         ("taskito==0.22.0",),
         notes={
             "": "no claims: its scheduler calls the handler; tuned to ask each 5 ms for 64 tasks (by itself 50 ms, 1 task)",
-            "pairs": "longest call: of enqueue only; a worker's claims and completions can't be seen",
+            "pairs": "a worker's claims and completions can't be seen, so no longest call",
         },
     ),
     Peer(

@@ -14,12 +14,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean, median
 from time import perf_counter
+from typing import Any
 
 from bench.machine import Facts, machine_facts
 from bench.peers.catalogue import Peer
 from bench.peers.ensemble import Ensemble
 from bench.peers.environment import PeerError, interpreter
-from bench.peers.measure import Figures, Group, Sizes, groups, settings
+from bench.peers.measure import Figures, Group, Sizes, groups
 from bench.progress import live_line
 from bench.scenario import Scenario
 from bench.scratch import scratch_folder
@@ -72,7 +73,8 @@ class Contest:
         """A contest that was written; ValueError when the file holds none."""
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-            sizes = {name: tuple(value) if isinstance(value, list) else value for name, value in content["sizes"].items()}
+            sizes: dict[str, Any] = content["sizes"]
+            sizes = {name: tuple(value) if isinstance(value, list) else value for name, value in sizes.items()}
             turns = [Turn(**turn) for turn in content["turns"]]
             return cls(**content | {"sizes": Sizes(**sizes), "turns": turns})
         except (TypeError, KeyError, ValueError) as error:
@@ -95,7 +97,7 @@ def begin(sizes: Sizes, peers: Sequence[Peer]) -> Contest:
 
 def run(contest: Contest, peers: Sequence[Peer], cache: Path, folder: Path, file: Path | None) -> None:
     """Take all turns that were not taken yet, in `folder`; written to `file` after each."""
-    pythons = _prepare(contest, peers, cache, folder)
+    pythons = _prepare(contest, peers, cache)
     present = [peer for peer in peers if peer.name in pythons]
     plan = [turn for turn in _plan(groups(contest.sizes), present) if _key(turn) not in contest.done()]
     took: dict[str, list[float]] = {}
@@ -104,24 +106,21 @@ def run(contest: Contest, peers: Sequence[Peer], cache: Path, folder: Path, file
             left = sum(_guess(took, later.name) for _, later, _ in plan[number:])
             show(number, f"{number + 1} of {len(plan)}: {group.name}, {peer.name}; about {_duration(left)} left")
             started = perf_counter()
-            contest.turns.append(_turn(round_number, group, peer, pythons[peer.name], folder))
+            contest.turns.append(_turn(contest, round_number, group, peer, pythons[peer.name], folder))
             took.setdefault(group.name, []).append(perf_counter() - started)
             if file is not None:
                 contest.write(file)
 
 
-def _prepare(contest: Contest, peers: Sequence[Peer], cache: Path, folder: Path) -> dict[str, Path]:
-    """The interpreter of each peer that could be installed and opened; the others are noted in the contest."""
+def _prepare(contest: Contest, peers: Sequence[Peer], cache: Path) -> dict[str, Path]:
+    """The interpreter of each peer that could be installed; the others are noted in the contest."""
     found: dict[str, Path] = {}
     contest.missing.clear()
     with live_line("environments", len(peers)) as show:
         for number, peer in enumerate(peers):
             show(number, peer.name)
             try:
-                python = interpreter(peer, cache)
-                with scratch_folder(folder) as place:
-                    contest.settings[peer.name] = settings(peer, python, place / "settings")
-                found[peer.name] = python
+                found[peer.name] = interpreter(peer, cache)
             except PeerError as error:
                 contest.missing[peer.name] = str(error)
     return found
@@ -140,10 +139,12 @@ def _key(turn: tuple[int, Group, Peer]) -> tuple[int, str, str]:
     return number, group.name, peer.name
 
 
-def _turn(number: int, group: Group, peer: Peer, python: Path, folder: Path) -> Turn:
+def _turn(contest: Contest, number: int, group: Group, peer: Peer, python: Path, folder: Path) -> Turn:
     try:
         with scratch_folder(folder) as place, Ensemble(peer, python, place / "turn") as ensemble:
-            return Turn(number, group.name, peer.name, group.measure(ensemble))
+            figures = group.measure(ensemble)
+            contest.settings[peer.name] = ensemble.settings
+            return Turn(number, group.name, peer.name, figures)
     except PeerError as error:
         return Turn(number, group.name, peer.name, {}, str(error))
 

@@ -90,6 +90,8 @@ class Ensemble:
         folder.mkdir()
         self._peer, self._python, self._folder = peer, python, folder
         self._processes: list[Process] = []
+        self.settings: dict[str, object] = {}
+        """What the connection of the first process says."""
 
     def __enter__(self) -> Self:
         return self
@@ -112,6 +114,7 @@ class Ensemble:
             added.append(process)
             if number == 0:
                 process.hear()  # the queue is there before others open it
+                self.settings = process.ask("settings")["settings"]
         for process in added:
             if process is not self._processes[0]:
                 process.hear()

@@ -9,6 +9,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from bench.costs import ROOT
 from bench.peers.catalogue import Peer
 
 INSTALL_SECONDS = 300.0
@@ -47,6 +48,7 @@ def interpreter(peer: Peer, cache: Path) -> Path:
         _run([sys.executable, "-m", "venv", str(folder)])
         try:
             _run([str(python), "-m", "pip", "install", *PIP_QUIET, "--only-binary=:all:", *peer.requirements])
+            _run([str(python), "-c", f"import bench.peers.adapters.{peer.adapter}"])
         except PeerError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -56,7 +58,7 @@ def interpreter(peer: Peer, cache: Path) -> Path:
 
 def _run(command: list[str]) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS, cwd=ROOT, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PeerError(str(error)) from error
     if done.returncode:

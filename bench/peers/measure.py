@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any, TypeAlias
@@ -14,7 +13,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import psutil
 
-from bench.peers.catalogue import Peer
 from bench.peers.ensemble import Ensemble, Process
 from bench.usage import Moment, Usage
 
@@ -22,7 +20,7 @@ Figures: TypeAlias = dict[str, float | None]
 """By key; None where a peer has no such thing."""
 
 START_DELAY_SECONDS = 0.05
-SETTLE_SECONDS = 0.5
+SETTLE_SECONDS = 0.3
 DEPTH_CLAIMS, DEPTH_SECONDS = 200, 3.0
 """At each depth at most so many claims, and no more once they have taken so long."""
 DRAIN_WORKERS = 4
@@ -48,7 +46,7 @@ class Sizes:
 
 STANDARD = Sizes(3, 2_000, 20_000, 2.0, (2, 4), (20_000,), 6.0, (1_000, 20_000, 200_000), 25, 3.0)
 LARGE = Sizes(3, 2_000, 20_000, 2.0, (2, 4), (20_000, 200_000), 60.0, (1_000, 20_000, 200_000), 25, 3.0)
-QUICK = Sizes(1, 200, 2_000, 0.4, (2,), (1_000,), 2.0, (200, 2_000), 5, 0.5)
+QUICK = Sizes(1, 100, 1_000, 0.3, (2,), (500,), 0.8, (100, 1_000), 3, 0.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +128,7 @@ def groups(sizes: Sizes) -> list[Group]:
             f"an idle worker in another process, {sizes.wakes} tasks, one every 50 to 100 ms, and"
             f" {sizes.idle_seconds:g} s with none",
             (
-                Figure("wake_p50", "commit to task in hand, p50 ms", ",.3f"),
+                Figure("wake_p50", "enqueue called to task in hand, p50 ms", ",.3f"),
                 Figure("wake_max", "max ms", ",.1f"),
                 Figure("missed", "missed", ",.0f", None),
                 Figure("idle", "idle CPU, % of a core", ",.3f"),
@@ -177,7 +175,7 @@ def pairs(count: int, seconds: float, ensemble: Ensemble) -> Figures:
     return {
         "completed": sum(one["within"] for one in done) / seconds,
         "enqueued": sum(one["within"] for one in made) / seconds,
-        "longest": max(one["longest"] for one in [*made, *done]),
+        "longest": _longest([*made, *done]),
         "errors": _errors([*made, *done]),
     } | _astray(sum(one["numbers"] for one in made), done, left)
 
@@ -195,22 +193,22 @@ def drain(tasks: int, seconds: float, ensemble: Ensemble) -> Figures:
     left = host.ask("left")["left"]
     return {
         "rate": count / (max(one["last"] for one in done) - start) if count else 0.0,
-        "longest": max(one["longest"] for one in done),
+        "longest": _longest(done),
         "undone": left,
         "errors": _errors(done),
     } | _astray(tasks, done, left)
 
 
 def wake(tasks: int, idle_seconds: float, ensemble: Ensemble) -> Figures:
-    """Milliseconds from the end of an enqueue call until a worker that waited had the task; below 0 when it was sooner."""
+    """Milliseconds from the beginning of an enqueue call until a worker that waited had the task."""
     (producer,) = ensemble.add()
     (worker,) = ensemble.add()
     worker.tell("attend", seconds=SETTLE_SECONDS + idle_seconds + 60)
     time.sleep(SETTLE_SECONDS)
     idle = _idle(worker, idle_seconds)
-    ended = producer.ask("trickle", first=0, tasks=tasks)["ended"]
+    called = producer.ask("trickle", first=0, tasks=tasks)["called"]
     had = worker.hear()["had"]
-    waits = [(had[str(number)] - end) * 1000 for number, end in enumerate(ended) if str(number) in had]
+    waits = [(had[str(number)] - begun) * 1000 for number, begun in enumerate(called) if str(number) in had]
     return {
         "wake_p50": median(waits) if waits else None,
         "wake_max": max(waits, default=None),
@@ -232,14 +230,6 @@ def depths(counts: Sequence[int], ensemble: Ensemble) -> Figures:
     return figures
 
 
-def settings(peer: Peer, python: Path, folder: Path) -> dict[str, object]:
-    """What the peer's own connection says."""
-    with Ensemble(peer, python, folder) as ensemble:
-        (process,) = ensemble.add()
-        found: dict[str, object] = process.ask("settings")["settings"]
-        return found
-
-
 def _percentiles(milliseconds: Sequence[float]) -> tuple[float | None, float | None]:
     if not milliseconds:
         return None, None
@@ -252,6 +242,12 @@ def _idle(worker: Process, seconds: float) -> float:
     begin = Moment.of(process)
     time.sleep(seconds)
     return Usage.between(begin, Moment.of(process)).cpu_percent
+
+
+def _longest(answers: Sequence[Mapping[str, Any]]) -> float | None:
+    """None where one of the processes can't see its calls."""
+    found = [answer["longest"] for answer in answers]
+    return None if None in found else max(found)
 
 
 def _errors(answers: Sequence[Mapping[str, Any]]) -> int:

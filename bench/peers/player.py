@@ -29,7 +29,7 @@ LAST = -1
 """The number of the task that sends whoever gets it home."""
 EMPTY_SECONDS = 0.001
 """A worker that finds nothing asks again so soon, where it need not be idle for long."""
-DRAINED_SECONDS = 0.4
+DRAINED_SECONDS = 0.3
 """A queue in which nobody has found anything for so long is empty."""
 GRACE_SECONDS = 15.0
 """A call that fails for so long after the end of the window never succeeds."""
@@ -60,7 +60,7 @@ class Player:
         return answer | {"errors": dict(self._errors)}
 
     def do_settings(self) -> dict[str, Any]:
-        return {"settings": {name: value for name, value in self._adapter.settings().items()}}
+        return {"settings": dict(self._adapter.settings())}
 
     def do_left(self) -> dict[str, Any]:
         return {"left": self._adapter.left()}
@@ -112,9 +112,9 @@ class Player:
 
     def do_depth(self, claims: int, seconds: float) -> dict[str, Any]:
         """Milliseconds of claims, each completed, on whatever is there; at most for so long."""
-        taken = []
+        taken: list[float] = []
         stop = perf_counter() + seconds
-        while len(taken) < claims and perf_counter() < stop:
+        while self._adapter.pulls and len(taken) < claims and perf_counter() < stop:
             started = perf_counter()
             got = self._adapter.claim()
             taken.append((perf_counter() - started) * 1000)
@@ -143,22 +143,22 @@ class Player:
         else:
             self._be_called(done, ends, stop, drain)
         within = sum(end < stop for end in ends)
-        last = max(ends, default=start)
-        return {"done": done, "within": within, "last": last, "longest": self._longest * 1000}
+        longest = self._longest * 1000 if self._adapter.pulls else None
+        return {"done": done, "within": within, "last": max(ends, default=start), "longest": longest}
 
     def do_trickle(self, first: int, tasks: int) -> dict[str, Any]:
-        """A task every now and then; when each call was back."""
-        ended = []
+        """A task every now and then; when each call began."""
+        called = []
         for number in range(first, first + tasks):
             time.sleep(PAUSE_SECONDS * (1 + number % 7 / 7))
+            called.append(perf_counter())
             self._adapter.enqueue(make_task(number))
-            ended.append(perf_counter())
         time.sleep(PAUSE_SECONDS)
         gives_up_at = perf_counter() + MISSED_SECONDS
         while self._adapter.left() and perf_counter() < gives_up_at:
             time.sleep(PAUSE_SECONDS)
         self._adapter.enqueue(make_task(LAST))
-        return {"ended": ended}
+        return {"called": called}
 
     def do_attend(self, seconds: float) -> dict[str, Any]:
         """Wait for tasks until there comes the last one, but no longer than so; when each was in hand."""

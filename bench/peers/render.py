@@ -85,7 +85,9 @@ def _settings(contest: Contest, peers: Sequence[Peer]) -> str:
     for peer in peers:
         said = ", ".join(f"{name} {value}" for name, value in contest.settings.get(peer.name, {}).items())
         rows.append([peer.name, ", ".join(peer.requirements) or "-", said])
-    return table(("peer", "package", "as its own connection has it (synchronous 1: NORMAL, 2: FULL)"), rows, left=3)
+    header = ("peer", "package", "as its own connection has it (synchronous 1: NORMAL, 2: FULL)")
+    notes = [f"  {peer.name}: {peer.notes['']}" for peer in peers if "" in peer.notes]
+    return "\n".join((table(header, rows, left=3), *notes))
 
 
 def _group(contest: Contest, group: Group, peers: Sequence[Peer]) -> str:
@@ -105,7 +107,7 @@ def _group(contest: Contest, group: Group, peers: Sequence[Peer]) -> str:
             if figure.less_is_better is not None:
                 row.append(_mark(compare(contest, group, figure, peer, peers)))
         rows.append(row)
-        notes += [f"{peer.name}: {note}" for kind, note in peer.notes.items() if group.name.startswith(kind)]
+        notes += [f"{peer.name}: {note}" for kind, note in peer.notes.items() if kind and group.name.startswith(kind)]
     said = "\n".join(f"  {note}" for note in notes)
     return "\n".join(part for part in (group.title, table(header, rows), said) if part)
 
@@ -128,7 +130,9 @@ def _behind(found: Sequence[Comparison]) -> str:
         ]
         for one in behind
     ]
-    summary = f"of {len(found)} comparisons: {counts['better']} better, {counts['alike']} alike, {counts['behind']} behind"
+    summary = (
+        f"of {len(found)} comparisons: {counts['better']} better, {counts['alike']} alike, {counts['behind']} behind"
+    )
     if not rows:
         return summary
     return summary + "; behind:\n" + table(("rows", "figure", "peer", "prismq", "peer", "ours : theirs"), rows, left=3)
