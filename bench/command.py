@@ -295,20 +295,15 @@ def _peers(arguments: Sequence[str]) -> int:
         "examples:\n  python -m bench peers --json peers.json\n  python -m bench peers --quick --only huey litequeue\n"
         "  python -m bench peers --resume --json peers.json\n\npeers: "
         + ", ".join(names)
-        + "\n\nexit status: 0 every turn was taken, 1 one failed, 2 wrong usage, 130 interrupted (what was done is kept)",
+        + "\n\nexit status: 0 every turn was taken, 1 one failed, 2 wrong usage, 130 interrupted (all done is kept)",
     )
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="small sizes and one round: does it run?")
     size.add_argument("--large", action="store_true", help="also a drain of 200,000 tasks")
     parser.add_argument("--only", nargs="+", metavar="PEER", help="these peers only, besides prismq")
     parser.add_argument("--rounds", type=_whole, metavar="N", help="(default 3, with --quick 1)")
-    parser.add_argument(
-        "--cache",
-        type=Path,
-        default=default_cache(),
-        metavar="DIR",
-        help=f"of environments (default {default_cache()})",
-    )
+    kept = default_cache()
+    parser.add_argument("--cache", type=Path, default=kept, metavar="DIR", help=f"of environments (default {kept})")
     parser.add_argument("--resume", action="store_true", help="go on with the contest that --json FILE holds")
     options = parser.parse_args(arguments)
     _check_places(parser, options)

@@ -41,7 +41,7 @@ class Adapter(ABC):
 
     @abstractmethod
     def settings(self) -> Mapping[str, object]:
-        """Journal mode, synchronous and the like, read back from this process's own connection where that is reachable."""
+        """Journal mode, synchronous and the like, read back from this process's own connection where possible."""
 
     @abstractmethod
     def enqueue(self, task: Task) -> None: ...

@@ -48,7 +48,7 @@ class Process:
             raise PeerError(self._why()) from error
 
     def hear(self, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
-        """The next answer; PeerError with the last that it said on standard error when there is none within `seconds`."""
+        """The next answer; PeerError with the last line of standard error when there is none within `seconds`."""
         assert self._process.stdout is not None
         watchdog = threading.Timer(seconds, self._process.kill)
         watchdog.start()

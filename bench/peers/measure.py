@@ -225,7 +225,7 @@ def depths(counts: Sequence[int], ensemble: Ensemble) -> Figures:
     for count in counts:
         process.ask("fill", first=filled, tasks=count - process.ask("left")["left"])
         filled += count
-        taken = process.ask("depth", claims=DEPTH_CLAIMS, seconds=DEPTH_SECONDS)["claim"]
+        taken = process.ask("depth", claims=min(DEPTH_CLAIMS, count // 2), seconds=DEPTH_SECONDS)["claim"]
         figures[f"depth_{count}"] = median(taken) * 1000 if taken else None
     return figures
 

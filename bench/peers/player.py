@@ -201,7 +201,7 @@ class Player:
     def _insist(
         self, call: Callable[[], T], stop: float, time_only: Callable[[T], bool] = lambda result: True
     ) -> tuple[T, float]:
-        """Make the call until it doesn't raise; its result and when it was back. A call that fails takes all its tries."""
+        """Make the call until it doesn't raise; its result and when that was back. The tries before are part of it."""
         started = perf_counter()
         while True:
             try:

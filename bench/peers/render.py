@@ -45,7 +45,7 @@ class Comparison:
 
 
 def compare(contest: Contest, group: Group, figure: Figure, peer: Peer, peers: Sequence[Peer]) -> Comparison | None:
-    """None where there is nothing to hold against the other: ours is not there, the peer has no such thing, or is ours."""
+    """None where there is nothing to compare: one of them has no such figure, or the peer is ours."""
     ours = next((one for one in peers if one.is_ours and one.durability == peer.durability), None)
     if peer.is_ours or ours is None or figure.less_is_better is None:
         return None
@@ -130,9 +130,7 @@ def _behind(found: Sequence[Comparison]) -> str:
         ]
         for one in behind
     ]
-    summary = (
-        f"of {len(found)} comparisons: {counts['better']} better, {counts['alike']} alike, {counts['behind']} behind"
-    )
+    summary = f"of {len(found)} comparisons: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     if not rows:
         return summary
     return summary + "; behind:\n" + table(("rows", "figure", "peer", "prismq", "peer", "ours : theirs"), rows, left=3)
