@@ -7,7 +7,6 @@ in turned order each second round, so that a slow minute of the machine hits all
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,12 +15,13 @@ from statistics import fmean, median
 from time import perf_counter
 from typing import Any
 
+from bench.files import write_whole
 from bench.machine import Facts, machine_facts
 from bench.peers.catalogue import Peer
 from bench.peers.ensemble import Ensemble
 from bench.peers.environment import PeerError, interpreter
 from bench.peers.measure import Figures, Group, Sizes, groups
-from bench.progress import live_line
+from bench.progress import duration, live_line
 from bench.scenario import Scenario
 from bench.scratch import scratch_folder
 
@@ -80,12 +80,6 @@ class Contest:
         except (TypeError, KeyError, ValueError) as error:
             raise ValueError(f"{file} holds no contest of peers ({error})") from error
 
-    def write(self, file: Path) -> None:
-        """At once or not at all, so that an interrupt leaves what was there."""
-        beside = file.with_name(file.name + ".new")
-        beside.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        os.replace(beside, file)
-
 
 def begin(sizes: Sizes, peers: Sequence[Peer]) -> Contest:
     """A contest in which nothing was measured yet."""
@@ -104,12 +98,12 @@ def run(contest: Contest, peers: Sequence[Peer], cache: Path, folder: Path, file
     with live_line("peers", len(plan)) as show:
         for number, (round_number, group, peer) in enumerate(plan):
             left = sum(_guess(took, later.name) for _, later, _ in plan[number:])
-            show(number, f"{number + 1} of {len(plan)}: {group.name}, {peer.name}; about {_duration(left)} left")
+            show(number, f"{number + 1} of {len(plan)}: {group.name}, {peer.name}; about {duration(left)} left")
             started = perf_counter()
             contest.turns.append(_turn(contest, round_number, group, peer, pythons[peer.name], folder))
             took.setdefault(group.name, []).append(perf_counter() - started)
             if file is not None:
-                contest.write(file)
+                write_whole(file, asdict(contest))
 
 
 def _prepare(contest: Contest, peers: Sequence[Peer], cache: Path) -> dict[str, Path]:
@@ -153,7 +147,3 @@ def _guess(took: dict[str, list[float]], group: str) -> float:
     """Seconds that a turn of the group will take."""
     known = took.get(group) or [seconds for each in took.values() for seconds in each]
     return fmean(known) if known else FIRST_GUESS_SECONDS
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
