@@ -537,8 +537,13 @@ def _guard(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--tasks", type=_whole, metavar="N", help=f"with --update: of each operation (default {guard.TASKS})"
     )
+    parser.add_argument(
+        "--repeats", type=_whole, metavar="N", help="count so often, and judge the worst: does chance trip the guard?"
+    )
     options = parser.parse_args(arguments)
     _check_places(parser, options)
+    if options.repeats and options.update:
+        parser.error("--repeats: not with --update, one count is the baseline")
     if options.tasks and not options.update:
         parser.error("--tasks: needs --update, as what is compared is counted for as many as the baseline")
     if options.tasks and options.tasks % BATCH:
@@ -551,7 +556,7 @@ def _guard(arguments: Sequence[str]) -> int:
         if options.update:
             result = guard.update(folder, options.baseline, options.tasks or guard.TASKS, options.tolerance)
         else:
-            result = guard.check(folder, options.baseline, options.tolerance)
+            result = guard.check(folder, options.baseline, options.tolerance, options.repeats or 1)
     print(guard.render(result))
     if options.update:
         print(f"\nwritten: {options.baseline}")
