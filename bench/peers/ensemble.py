@@ -33,6 +33,7 @@ class Process:
                 encoding="utf-8",
                 cwd=ROOT,
                 env=_environment(peer),
+                start_new_session=True,  # Ctrl-C is for the one who can end them all in order
             )
 
     @property
@@ -52,8 +53,10 @@ class Process:
         assert self._process.stdout is not None
         watchdog = threading.Timer(seconds, self._process.kill)
         watchdog.start()
-        line = self._process.stdout.readline()
-        watchdog.cancel()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            watchdog.cancel()
         if not line:
             raise PeerError(self._why())
         answer: dict[str, Any] = json.loads(line)

@@ -44,8 +44,8 @@ class Sizes:
     idle_seconds: float
 
 
-STANDARD = Sizes(3, 2_000, 20_000, 2.0, (2, 4), (20_000,), 6.0, (1_000, 20_000, 200_000), 25, 3.0)
-LARGE = Sizes(3, 2_000, 20_000, 2.0, (2, 4), (20_000, 200_000), 60.0, (1_000, 20_000, 200_000), 25, 3.0)
+STANDARD = Sizes(3, 1_000, 20_000, 1.5, (2, 4), (20_000,), 5.0, (1_000, 20_000, 200_000), 25, 2.0)
+LARGE = Sizes(3, 1_000, 20_000, 1.5, (2, 4), (20_000, 200_000), 60.0, (1_000, 20_000, 200_000), 25, 2.0)
 QUICK = Sizes(1, 100, 1_000, 0.3, (2,), (500,), 0.8, (100, 1_000), 3, 0.2)
 
 
@@ -221,6 +221,8 @@ def depths(counts: Sequence[int], ensemble: Ensemble) -> Figures:
     """Microseconds of a claim at each depth, on one file that grows; none where nobody can claim."""
     (process,) = ensemble.add()
     figures: Figures = {}
+    if not process.ask("pulls")["pulls"]:
+        return figures
     filled = 0
     for count in counts:
         process.ask("fill", first=filled, tasks=count - process.ask("left")["left"])

@@ -65,6 +65,9 @@ class Player:
     def do_left(self) -> dict[str, Any]:
         return {"left": self._adapter.left()}
 
+    def do_pulls(self) -> dict[str, Any]:
+        return {"pulls": self._adapter.pulls}
+
     def do_fill(self, first: int, tasks: int) -> dict[str, Any]:
         self._adapter.fill(map(make_task, range(first, first + tasks)))
         return {}

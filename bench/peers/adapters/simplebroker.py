@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from simplebroker import Queue as Broker
 from simplebroker import QueueWatcher
 
-from bench.peers.adapter import Adapter, Claimed, Task
+from bench.peers.adapter import FILL_BATCH, Adapter, Claimed, Task
 
 
 class Queue(Adapter):
@@ -48,6 +49,12 @@ class Queue(Adapter):
         threading.Thread(target=stop_when_over, daemon=True).start()
         watcher: Any = QueueWatcher(self._tasks, lambda body, number: handle(json.loads(body)), stop_event=stop)
         watcher.run()
+
+    def fill(self, tasks: Iterator[Task]) -> None:
+        while batch := list(islice(tasks, FILL_BATCH)):
+            last = self._tasks.generate_timestamp()  # microseconds times 4096: there is room for a batch before it
+            first = last - len(batch)
+            self._tasks.insert_messages((json.dumps(task), first + place) for place, task in enumerate(batch))
 
     def left(self) -> int:
         return sum(int(queue.stats().pending) for queue in (self._tasks, self._taken))
