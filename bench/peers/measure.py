@@ -177,7 +177,7 @@ def pairs(count: int, seconds: float, ensemble: Ensemble) -> Figures:
         "enqueued": sum(one["within"] for one in made) / seconds,
         "longest": _longest([*made, *done]),
         "errors": _errors([*made, *done]),
-    } | _astray(sum(one["numbers"] for one in made), done, left)
+    } | tally(sum(one["numbers"] for one in made), done, left)
 
 
 def drain(tasks: int, seconds: float, ensemble: Ensemble) -> Figures:
@@ -196,7 +196,7 @@ def drain(tasks: int, seconds: float, ensemble: Ensemble) -> Figures:
         "longest": _longest(done),
         "undone": left,
         "errors": _errors(done),
-    } | _astray(tasks, done, left)
+    } | tally(tasks, done, left)
 
 
 def wake(tasks: int, idle_seconds: float, ensemble: Ensemble) -> Figures:
@@ -256,7 +256,8 @@ def _errors(answers: Sequence[Mapping[str, Any]]) -> int:
     return sum(sum(answer["errors"].values()) for answer in answers)
 
 
-def _astray(made: int, done: Sequence[Mapping[str, Any]], left: int) -> Figures:
+def tally(made: int, done: Sequence[Mapping[str, Any]], left: int) -> Figures:
+    """Tasks that were neither done nor left, and how often one was done again, or is there without having been made."""
     numbers = [number for one in done for number in one["done"]]
     distinct = len(set(numbers))
     missing = made - distinct - left

@@ -16,7 +16,7 @@ from bench.peers.catalogue import CATALOGUE, Peer
 from bench.peers.contest import Contest, Turn, begin
 from bench.peers.ensemble import Ensemble
 from bench.peers.environment import PeerError, interpreter
-from bench.peers.measure import STANDARD, Sizes, groups
+from bench.peers.measure import STANDARD, Sizes, groups, tally
 from bench.peers.render import comparisons, render
 
 pytestmark = pytest.mark.timeout(180)
@@ -98,6 +98,14 @@ def fabricated(ours: float, theirs: float, group: str, key: str) -> Contest:
 def test_better_and_behind(ours: float, theirs: float, group: str, key: str, verdict: str) -> None:
     (found,) = comparisons(fabricated(ours, theirs, group, key), [OURS, BY_HAND])
     assert (found.verdict, found.times) == (verdict, ours / theirs)
+
+
+@pytest.mark.parametrize(
+    ("made", "done", "left", "lost", "twice"),
+    [(5, [[0, 1], [2]], 2, 0, 0), (5, [[0, 1], [2]], 1, 1, 0), (5, [[0, 1], [1, 2]], 2, 0, 1), (3, [[0, 1]], 2, 0, 1)],
+)
+def test_tasks_are_counted(made: int, done: list[list[int]], left: int, lost: int, twice: int) -> None:
+    assert tally(made, [{"done": numbers} for numbers in done], left) == {"lost": lost, "twice": twice}
 
 
 def test_another_durability_is_not_compared() -> None:
