@@ -32,9 +32,9 @@ HAND = "no lease is ever given back, no retries, no waiting"
 
 CATALOGUE = (
     Peer("prismq", "ours", "normal"),
-    Peer("prismq, full", "ours", "full"),
+    Peer("prismq (full)", "ours", "full"),
     Peer("sqlite3 by hand", "by_hand", "normal", notes={"": HAND, "wake": POLLED}),
-    Peer("sqlite3 by hand, full", "by_hand", "full", notes={"": HAND, "wake": POLLED}),
+    Peer("sqlite3 by hand (full)", "by_hand", "full", notes={"": HAND, "wake": POLLED}),
     Peer(
         "honker",
         "honker",
@@ -82,7 +82,8 @@ CATALOGUE = (
         "full",
         ("persist-queue==1.1.0",),
         notes={
-            "": "not for several processes by its maintainers' word: two may claim the same task; no lease, no batches",
+            "": "not for several processes by its maintainers' word: two may claim the same task; auto_resume is off,"
+            " as otherwise who opens it takes the others' tasks back; no lease, no batches",
             "wake": "its own waiting sees other processes' tasks each 10 s: asked each 10 ms here",
         },
     ),
