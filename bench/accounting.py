@@ -5,6 +5,7 @@
 - duplicated: an id acknowledged twice; one attempt handed out twice; a completion accepted twice; a task handed out
   again after it was completed, or while the lease of its last claim still ran.
 - reclaimed: claims that followed a lost lease. Such a task was begun twice; that is what a lease is for.
+- retried: claims that followed a failure that was acknowledged.
 - unasked: rows that no producer was given the id of.
 """
 
@@ -41,6 +42,7 @@ class Account:
     processing: int
     failed: int
     reclaimed: int
+    retried: int
     refused: int
     lost: list[int]
     duplicated: list[int]
@@ -66,7 +68,8 @@ def account(records: Records, rows: Iterable[Row], lease_seconds: float) -> Acco
     claims = claims[np.lexsort((claims["started"], claims["attempt"], claims["task_id"]))]
     completions = done[done["operation"] == Operation.COMPLETE]
     statuses = [row.status for row in table.values()]
-    again, overlapping = _claimed_again(claims, lease_seconds)
+    failures = done[done["operation"] == Operation.FAIL]
+    again, retried, overlapping = _claimed_again(claims, failures, lease_seconds)
     lost = {
         *(set(produced.tolist()) - table.keys()),
         *(task for task, attempt in claims[["task_id", "attempt"]].tolist() if not _shows(table, task, attempt)),
@@ -80,6 +83,7 @@ def account(records: Records, rows: Iterable[Row], lease_seconds: float) -> Acco
         processing=statuses.count("processing"),
         failed=statuses.count("failed") + statuses.count("dead_letter"),
         reclaimed=again,
+        retried=retried,
         refused=int(np.count_nonzero(records["outcome"] == Outcome.REFUSED)),
         lost=sorted(lost),
         duplicated=sorted(duplicated),
@@ -98,13 +102,18 @@ def _repeated(ids: Records) -> set[int]:
     return set(values[counts > 1].tolist())
 
 
-def _claimed_again(claims: Records, lease_seconds: float) -> tuple[int, set[int]]:
-    """Of the claims, by task and attempt: how many followed a lost lease, and the tasks whose lease still ran."""
+def _claimed_again(claims: Records, failures: Records, lease_seconds: float) -> tuple[int, int, set[int]]:
+    """Of the claims, by task and attempt: how many followed a lost lease, and how many a failure; the tasks whose
+    lease still ran."""
+    failed = set(failures[["task_id", "attempt"]].tolist())
     before, after = claims[:-1], claims[1:]
     again = before["task_id"] == after["task_id"]
     running = after["ended"] < before["started"] + lease_seconds - LEASE_TOLERANCE_SECONDS
-    wrong = again & (running | (before["attempt"] == after["attempt"]))
-    return int(np.count_nonzero(again & ~wrong)), set(after["task_id"][wrong].tolist())
+    given_up = np.array([pair in failed for pair in before[["task_id", "attempt"]].tolist()], bool)
+    wrong = again & ((running & ~given_up) | (before["attempt"] == after["attempt"]))
+    retried = again & ~wrong & given_up
+    reclaimed = again & ~wrong & ~given_up
+    return int(np.count_nonzero(reclaimed)), int(np.count_nonzero(retried)), set(after["task_id"][wrong].tolist())
 
 
 def _revived(claims: Records, completions: Records) -> set[int]:

@@ -12,12 +12,13 @@ from typing import TypeVar
 
 from bench.board import Board
 from bench.journal import Journal, Operation, Outcome
-from bench.scenario import PRIORITIES, TASK_TYPE, Scenario
+from bench.scenario import PRIORITIES, TASK_TYPE, Kind, Scenario
 from bench.schedule import Schedule, wait_until
 from prismq import LeaseLostError, QueueBusyError, Task, TaskQueue
 
 EMPTY_POLL_SECONDS = 0.001
 WARM_TASKS = 20
+RETRY_SECONDS = 0.05
 
 T = TypeVar("T")
 
@@ -36,17 +37,17 @@ class Seat:
 def produce(scenario: Scenario, seat: Seat) -> None:
     """Process target: enqueue, paced or as fast as it goes, until the window closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    payload = scenario.payload()
+    kinds = scenario.kinds()
     queue = scenario.open(seat.database)
     with Journal(seat.journal) as journal:
         for number in range(WARM_TASKS):
-            enqueue(queue, journal, payload, number, perf_counter())
+            enqueue_kind(queue, journal, kinds[number % len(kinds)], number, perf_counter())
         seat.board.ready(seat.number)
         for number, intended in enumerate(_arrivals(scenario, seat), seat.index):
             if seat.board.overdue():
                 journal.write(Operation.ENQUEUE, Outcome.MISSED, intended, perf_counter(), perf_counter())
                 continue
-            enqueue(queue, journal, payload, number, intended)
+            enqueue_kind(queue, journal, kinds[number % len(kinds)], number, intended)
             seat.board.count(seat.number)
     queue.close()
 
@@ -58,10 +59,10 @@ def work(scenario: Scenario, seat: Seat) -> None:
     queue = scenario.open(seat.database)
     with Journal(seat.journal) as journal:
         for _ in range(WARM_TASKS):
-            serve(queue, journal, name, scenario.lease_seconds)
+            serve(queue, journal, name, scenario.lease_seconds, scenario.fails)
         seat.board.ready(seat.number)
         while not seat.board.over():
-            if serve(queue, journal, name, scenario.lease_seconds):
+            if serve(queue, journal, name, scenario.lease_seconds, scenario.fails):
                 seat.board.count(seat.number)
             else:
                 wait_for_task()
@@ -75,20 +76,37 @@ def wait_for_task() -> None:
 
 def enqueue(queue: TaskQueue, journal: Journal, payload: dict[str, str], number: int, intended: float) -> int:
     """Enqueue the `number`-th task, due at `intended`; returns its id."""
+    return enqueue_kind(queue, journal, Kind(TASK_TYPE, payload), number, intended)
+
+
+def enqueue_kind(queue: TaskQueue, journal: Journal, kind: Kind, number: int, intended: float) -> int:
+    """The same with a task of that kind."""
     priority = PRIORITIES[number % len(PRIORITIES)]
     task_id, started, ended = _insist(
-        journal, Operation.ENQUEUE, intended, lambda: queue.enqueue(TASK_TYPE, payload, priority=priority)
+        journal,
+        Operation.ENQUEUE,
+        intended,
+        lambda: queue.enqueue(kind.type, kind.payload, priority=priority, run_after=kind.run_after),
     )
     journal.write(Operation.ENQUEUE, Outcome.DONE, intended, started, ended, task_id, 0, priority)
     return task_id
 
 
-def serve(queue: TaskQueue, journal: Journal, worker: str, lease_seconds: float) -> bool:
-    """Claim one task and complete it; False when there was none."""
+def serve(
+    queue: TaskQueue,
+    journal: Journal,
+    worker: str,
+    lease_seconds: float,
+    fails: Callable[[Task], bool] = lambda task: False,
+) -> bool:
+    """Claim one task and complete it, or fail it; False when there was none."""
     task = claim(queue, journal, worker, lease_seconds)
     if task is None:
         return False
-    complete(queue, journal, task)
+    if fails(task):
+        fail(queue, journal, task)
+    else:
+        complete(queue, journal, task)
     return True
 
 
@@ -113,6 +131,16 @@ def complete(queue: TaskQueue, journal: Journal, task: Task) -> None:
     journal.write(Operation.COMPLETE, outcome, intended, started, ended, task.id, task.attempts, task.priority)
 
 
+def fail(queue: TaskQueue, journal: Journal, task: Task) -> None:
+    """Let it be tried again RETRY_SECONDS later."""
+    assert task.id is not None
+    intended = perf_counter()
+    _, started, ended = _insist(
+        journal, Operation.FAIL, intended, lambda: queue.fail(task, "on purpose", delay_seconds=RETRY_SECONDS)
+    )
+    journal.write(Operation.FAIL, Outcome.DONE, intended, started, ended, task.id, task.attempts, task.priority)
+
+
 def _completed(queue: TaskQueue, task: Task) -> bool:
     try:
         queue.complete(task)
@@ -127,7 +155,7 @@ def _arrivals(scenario: Scenario, seat: Seat) -> Iterator[float]:
         while not seat.board.over():
             yield perf_counter()
         return
-    schedule = Schedule(scenario.rate, scenario.seconds, seat.index, scenario.producers)
+    schedule = Schedule(scenario.rate, scenario.seconds, seat.index, scenario.producers, scenario.burst)
     for intended in schedule.arrivals(seat.board.start):
         if not seat.board.over():
             wait_until(intended)

@@ -6,13 +6,15 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench import (
     backup,
     bare,
+    capacity,
     contend,
     costs,
     flat,
@@ -39,9 +41,19 @@ from bench.guarded import BATCH
 from bench.machine import machine_facts
 from bench.page.page import build
 from bench.page.theme import MissingExtraError
+from bench.peers.catalogue import CATALOGUE
+from bench.peers.contest import Contest, begin
+from bench.peers.contest import run as run_contest
+from bench.peers.environment import default_cache
+from bench.peers.measure import LARGE, QUICK, STANDARD
+from bench.peers.render import render as render_contest
 from bench.progress import live_line
 from bench.scenario import SMALLEST_PAYLOAD, Durability, Scenario
+from bench.scenarios import SCENARIOS
 from bench.scratch import scratch_folder
+from bench.series import Series, Settings
+from bench.series import render as render_series
+from bench.series import run as run_series
 from bench.tune import outcome
 from bench.tune.record import Record, RecordError
 from bench.tune.search import Search
@@ -50,6 +62,7 @@ from bench.tune.windows import windows_facts
 PASSED, FAILED, INTERRUPTED = 0, 1, 130
 RESULTS = Path(__file__).parent / "results"
 KILL_LEASE_SECONDS = 2.0
+T = TypeVar("T")
 DURABILITIES: Mapping[str, tuple[Durability, ...]] = {
     "normal": ("normal",),
     "full": ("full",),
@@ -59,6 +72,8 @@ DURABILITIES: Mapping[str, tuple[Durability, ...]] = {
 EXIT_STATUS = "exit status: 0 all targets met, 1 one missed or a process failed, 2 wrong usage, 130 interrupted"
 RUN_EPILOG = """\
 other benchmarks:
+  python -m bench run      named scenarios: bursts, backlogs, delays, failures, crashes and more
+  python -m bench capacity the highest arrival rate that keeps the targets
   python -m bench bare     the API against bare SQLite, in one run
   python -m bench costs    WAL pages and CPU instructions per operation
   python -m bench takeover how soon others go on after a kill
@@ -68,6 +83,7 @@ other benchmarks:
   python -m bench group    what committing together is worth
   python -m bench pairs    producers and workers, against a queue on the standard library's sqlite3
   python -m bench scale    throughput and tails with 1 to 16 processes
+  python -m bench peers    the same work on other queues
   python -m bench steady   the longest calls of a queue that keeps up
   python -m bench wake     how soon an idle worker of another process has a task
   python -m bench idle     what an idle worker costs
@@ -99,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = {
         "backup": _backup,
         "bare": _bare,
+        "capacity": _capacity,
         "contend": _contend,
         "costs": _costs,
         "flat": _flat,
@@ -111,6 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "report": _report,
         "scale": _scale,
         "prune": _prune,
+        "peers": _peers,
+        "run": _scenarios,
         "takeover": _takeover,
         "tune": _tune,
         "soak": _soak,
@@ -175,6 +194,82 @@ def _run(arguments: Sequence[str]) -> int:
     print(report.render(result))
     _save(options.json, result.as_json())
     return PASSED if result.passed else FAILED
+
+
+def _scenarios(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "python -m bench run",
+        "Named scenarios: each first as fast as it goes, then paced at half of that, on fresh files with new processes,"
+        " every task accounted for and the targets judged.",
+        "examples:\n  python -m bench run --list\n  python -m bench run --scenario steady burst --durability both\n"
+        "  python -m bench run --seconds 60 --json run.json   # Ctrl-C; later: --resume run.json\n\n" + EXIT_STATUS,
+    )
+    parser.add_argument("--list", action="store_true", help="the scenarios, a line each")
+    parser.add_argument("--scenario", nargs="+", metavar="NAME", choices=tuple(SCENARIOS), help="(default all)")
+    parser.add_argument("--seconds", type=_positive, default=10.0, metavar="N", help="of a phase (default 10)")
+    parser.add_argument("--phase", choices=("both", "closed", "paced"), default="both", help="(default both)")
+    parser.add_argument("--rate", type=_positive, metavar="TASKS", help="tasks/s when paced (default half of capacity)")
+    parser.add_argument("--durability", choices=tuple(DURABILITIES), default="normal", help="(default normal)")
+    parser.add_argument("--driver", choices=("auto", "native", "python"), default="auto", help="(default auto)")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="go on with the series that --json wrote to FILE")
+    options = parser.parse_args(arguments)
+    _check_places(parser, options)
+    if options.list:
+        print("\n".join(f"{name:<16} {named.line}" for name, named in SCENARIOS.items()))
+        return PASSED
+    if options.phase == "paced" and options.rate is None:
+        parser.error("--phase paced: needs --rate, as no capacity is measured")
+    if options.resume:
+        series = _resumed(parser, options, Series.read)
+    else:
+        settings = Settings(options.seconds, options.phase, options.driver, options.rate)
+        series = Series(settings, list(options.scenario or SCENARIOS), list(DURABILITIES[options.durability]))
+    file = options.resume or options.json
+    try:
+        with scratch_folder(options.path) as folder:
+            run_series(series, folder, file)
+    finally:
+        print(render_series(series))
+    return PASSED if series.passed else FAILED
+
+
+def _capacity(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "python -m bench capacity",
+        "The highest arrival rate at which enqueue p99, claim p99 and SQLITE_BUSY stay within the targets and the"
+        " workers keep up, found by bracketing.",
+        "example:\n  python -m bench capacity --scenario mixed-payloads --durability full --json capacity.json\n\n"
+        "exit status: 0 there is such a rate, 1 there is none or a process failed, 2 wrong usage, 130 interrupted",
+    )
+    parser.add_argument(
+        "--scenario", choices=tuple(SCENARIOS), default="steady", metavar="NAME", help="(default steady)"
+    )
+    parser.add_argument("--seconds", type=_positive, default=5.0, metavar="N", help="of a probe (default 5)")
+    parser.add_argument("--durability", choices=("normal", "full"), default="normal", help="(default normal)")
+    parser.add_argument("--driver", choices=("auto", "native", "python"), default="auto", help="(default auto)")
+    options = parser.parse_args(arguments)
+    _check_places(parser, options)
+    load = SCENARIOS[options.scenario].load
+    load = replace(load, seconds=options.seconds, durability=options.durability, driver=options.driver)
+    with scratch_folder(options.path) as folder:
+        result = capacity.measure(load, folder)
+    print(capacity.render(result))
+    _save(options.json, result.as_json())
+    return PASSED if result.passed else FAILED
+
+
+def _resumed(parser: argparse.ArgumentParser, options: argparse.Namespace, read: Callable[[Path], T]) -> T:
+    """What --resume names, with all its settings: options that say them otherwise would contradict it."""
+    given = {name for name, value in vars(options).items() if value != parser.get_default(name)}
+    contradicting = sorted(given - {"resume", "path", "cache"})
+    if contradicting:
+        parser.error(f"--resume: goes on as it was begun, without --{contradicting[0]}")
+    if not options.resume.is_file():
+        parser.error(f"--resume: no such file: {options.resume}")
+    try:
+        return read(options.resume)
+    except ValueError as error:
+        parser.error(f"--resume: {error}")
 
 
 def _bare(arguments: Sequence[str]) -> int:
@@ -335,6 +430,46 @@ def _pairs(arguments: Sequence[str]) -> int:
     print(pairs.render(result))
     _save(options.json, result.as_json())
     return PASSED if result.passed else FAILED
+
+
+def _peers(arguments: Sequence[str]) -> int:
+    names = [peer.name for peer in CATALOGUE]
+    parser = _parser(
+        "python -m bench peers",
+        "The same work on other queues, each installed from the package index into a virtual environment of its own"
+        " (kept for the next time), on a hand-written queue, and on prismq, in interleaved rounds.",
+        "examples:\n  python -m bench peers --json peers.json\n  python -m bench peers --quick --only huey litequeue\n"
+        "  python -m bench peers --resume peers.json   # after Ctrl-C\n\npeers: "
+        + ", ".join(names)
+        + "\n\nexit status: 0 every turn was taken, 1 one failed, 2 wrong usage, 130 interrupted (all done is kept)",
+    )
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="small sizes and one round: does it run?")
+    size.add_argument("--large", action="store_true", help="also a drain of 200,000 tasks")
+    parser.add_argument("--only", nargs="+", metavar="PEER", help="these peers only, besides prismq")
+    parser.add_argument("--rounds", type=_whole, metavar="N", help="(default 3, with --quick 1)")
+    kept = default_cache()
+    parser.add_argument("--cache", type=Path, default=kept, metavar="DIR", help=f"of environments (default {kept})")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="go on with the contest that --json wrote to FILE")
+    options = parser.parse_args(arguments)
+    _check_places(parser, options)
+    unknown = [name for name in options.only or () if name not in names]
+    if unknown:
+        parser.error(f"--only: there is no peer {unknown[0]!r}, but {', '.join(names)}")
+    chosen = [peer for peer in CATALOGUE if peer.is_ours or options.only is None or peer.name in options.only]
+    if options.resume:
+        contest = _resumed(parser, options, Contest.read)
+        chosen = [peer for peer in CATALOGUE if peer.name in contest.peers]
+    else:
+        sizes = QUICK if options.quick else LARGE if options.large else STANDARD
+        contest = begin(replace(sizes, rounds=options.rounds or sizes.rounds), chosen)
+    try:
+        with scratch_folder(options.path) as folder:
+            run_contest(contest, chosen, options.cache, folder, options.resume or options.json)
+    finally:
+        if contest.turns:
+            print(render_contest(contest, chosen))
+    return FAILED if any(turn.failed for turn in contest.turns) else PASSED
 
 
 def _steady(arguments: Sequence[str]) -> int:
@@ -664,8 +799,13 @@ def _guard(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--tasks", type=_whole, metavar="N", help=f"with --update: of each operation (default {guard.TASKS})"
     )
+    parser.add_argument(
+        "--repeats", type=_whole, metavar="N", help="count so often, and judge the worst: does chance trip the guard?"
+    )
     options = parser.parse_args(arguments)
     _check_places(parser, options)
+    if options.repeats and options.update:
+        parser.error("--repeats: not with --update, one count is the baseline")
     if options.tasks and not options.update:
         parser.error("--tasks: needs --update, as what is compared is counted for as many as the baseline")
     if options.tasks and options.tasks % BATCH:
@@ -678,7 +818,7 @@ def _guard(arguments: Sequence[str]) -> int:
         if options.update:
             result = guard.update(folder, options.baseline, options.tasks or guard.TASKS, options.tolerance)
         else:
-            result = guard.check(folder, options.baseline, options.tolerance)
+            result = guard.check(folder, options.baseline, options.tolerance, options.repeats or 1)
     print(guard.render(result))
     if options.update:
         print(f"\nwritten: {options.baseline}")

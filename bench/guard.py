@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from bench.costs import ROOT, CostError
 from bench.guarded import MARK
 from bench.isolation import ENVIRONMENT
 from bench.progress import live_line
+from bench.scratch import scratch_folder
 from bench.table import table
 from bench.toolchain import toolchain
 
@@ -85,12 +86,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class GuardReport:
-    """`differences` say why instructions are not compared."""
+    """`differences` say why instructions are not compared; `spreads` is by how much each count of several differs."""
 
     baseline: Count
     now: Count
     differences: list[str]
     rows: list[Row]
+    spreads: dict[str, float]
+    repeats: int = 1
 
     @property
     def passed(self) -> bool:
@@ -101,11 +104,17 @@ class GuardReport:
         return asdict(self) | {"rows": rows}
 
 
-def check(folder: Path, file: Path, tolerance: float) -> GuardReport:
-    """Hold what is there now against the baseline in `file`, counted for as many tasks."""
+def check(folder: Path, file: Path, tolerance: float, repeats: int = 1) -> GuardReport:
+    """Hold what is there now against the baseline in `file`, counted for as many tasks; of several counts the worst."""
     baseline, here = Count.read(file), toolchain()
     instructions = not different(baseline.toolchain, here)
-    return compare(baseline, measure(folder, baseline.tasks, here, instructions), tolerance)
+    counts = []
+    for number in range(repeats):
+        with scratch_folder(folder) as place:
+            label = f"guard, {number + 1} of {repeats}"
+            counts.append(measure(place, baseline.tasks, here, instructions, label))
+    report = compare(baseline, worst(counts), tolerance)
+    return replace(report, spreads=spreads(counts), repeats=repeats)
 
 
 def update(folder: Path, file: Path, tasks: int, tolerance: float) -> GuardReport:
@@ -121,11 +130,30 @@ def update(folder: Path, file: Path, tasks: int, tolerance: float) -> GuardRepor
     return compare(before, now, tolerance)
 
 
-def measure(folder: Path, tasks: int, here: dict[str, str], instructions: bool) -> Count:
+def worst(counts: Sequence[Count]) -> Count:
+    """The dearest of each figure."""
+    costs = {
+        operation: {kind: max(count.costs[operation][kind] for count in counts) for kind in figures}
+        for operation, figures in counts[0].costs.items()
+    }
+    return replace(counts[0], costs=costs)
+
+
+def spreads(counts: Sequence[Count]) -> dict[str, float]:
+    """Of each kind the largest difference between two counts of one operation, in percent of the smaller one."""
+    found = dict.fromkeys(KINDS, 0.0)
+    for operation, figures in counts[0].costs.items():
+        for kind in figures:
+            values = [count.costs[operation][kind] for count in counts]
+            found[kind] = max(found[kind], _change(min(values), max(values)) or 0.0)
+    return found
+
+
+def measure(folder: Path, tasks: int, here: dict[str, str], instructions: bool, label: str = "guard") -> Count:
     """Count each operation for so many tasks on a queue in `folder`."""
     command = [sys.executable, "-m", "bench.guarded", str(folder / "guard.db"), str(tasks)]
     environment = os.environ | ENVIRONMENT
-    with live_line("guard", 1) as show:
+    with live_line(label, 1) as show:
         show(0, "half a minute with valgrind" if instructions else "")
         if instructions:
             printed, parts = run_counted(command, environment, MARK, PREFIX, folder)
@@ -154,7 +182,7 @@ def compare(baseline: Count, now: Count, tolerance: float) -> GuardReport:
         Row(operation, figures(baseline.costs.get(operation, {})), figures(costs), tolerance)
         for operation, costs in now.costs.items()
     ]
-    return GuardReport(baseline, now, differences, rows)
+    return GuardReport(baseline, now, differences, rows, dict.fromkeys(KINDS, 0.0))
 
 
 def different(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -184,6 +212,9 @@ def _notes(report: GuardReport) -> list[str]:
     cheaper = [row.operation for row in report.rows if row.passed and row.is_cheaper]
     new = [row.operation for row in report.rows if row.operation not in report.baseline.costs]
     notes = []
+    if report.repeats > 1:
+        said = ", ".join(f"{kind} {report.spreads[kind]:.2f} %" for kind in KINDS)
+        notes.append(f"the worst of {report.repeats} counts; they differ by at most: {said}")
     if report.differences:
         notes.append(f"instructions not compared, the toolchain is another: {'; '.join(report.differences)}")
     if new:

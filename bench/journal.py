@@ -20,6 +20,7 @@ class Operation(IntEnum):
     ENQUEUE = 0
     CLAIM = 1
     COMPLETE = 2
+    FAIL = 3
 
 
 class Outcome(IntEnum):

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from bench import accounting, order
 from bench.accounting import Account, Row
-from bench.actors import claim, complete, enqueue, serve
+from bench.actors import RETRY_SECONDS, claim, complete, enqueue, serve
 from bench.crew import Crew
-from bench.journal import Journal, Outcome, Records, read_journals
+from bench.journal import Journal, Operation, Outcome, Records, read_journals
 from bench.latency import Curve, Latency, durations, latencies
 from bench.progress import live_line
-from bench.scenario import Scenario
+from bench.scenario import PRIORITIES, Scenario
+from bench.snapshot import Snapshot
 from prismq import QueueDatabase, TaskQueue
 
 WATCH_SECONDS = 0.02
 DRAIN_TASKS = 10_000
 DRAIN_TASKS_AT_LEAST = 1_000
 DRAIN_WORKER = "drain"
+FILL_BATCH = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Phase:
     missed_arrivals: int
     kills: int
     account: Account
+    has_order: bool
     passed_over: int
     drained: int
     out_of_place: int
@@ -63,17 +67,21 @@ def run_phase(name: str, scenario: Scenario, folder: Path) -> Phase:
     """Run `scenario` in `folder`, which must not exist; raises CrewError when one of its processes fails."""
     folder.mkdir()
     database = folder / "queue.db"
-    scenario.open(database).close()
+    own = folder / "drain.journal"
+    with scenario.open(database) as queue, Journal(own) as journal:
+        _fill(queue, journal, scenario)
     with Crew(scenario, database, folder) as crew:
         crew.begin()
-        wal_bytes = _watch(name, scenario, crew, folder / "queue.db-wal")
+        with Snapshot(database, scenario.durability) if scenario.held else nullcontext() as snapshot:
+            wal_bytes = _watch(name, scenario, crew, folder / "queue.db-wal", snapshot)
         start = crew.board.start
         crew.finish()
-    own = folder / "drain.journal"
     queue = scenario.open(database)
     with Journal(own) as journal:
         if crew.kills:
             _recover(queue, journal, database, scenario)
+        if not scenario.has_order:
+            time.sleep(scenario.delay_seconds + RETRY_SECONDS)  # so that all are due
         _top_up(queue, journal, database, scenario)
         expected = order.file_order(_rows(database))[:DRAIN_TASKS]
         claimed = _drain(queue, journal, scenario, len(expected))
@@ -91,9 +99,10 @@ def run_phase(name: str, scenario: Scenario, folder: Path) -> Phase:
         missed_arrivals=_count(records, Outcome.MISSED),
         kills=crew.kills,
         account=accounting.account(records, rows, scenario.lease_seconds),
-        passed_over=order.passed_over(records, rows),
+        has_order=scenario.has_order,
+        passed_over=order.passed_over(records, rows) if scenario.has_order else 0,
         drained=len(claimed),
-        out_of_place=order.out_of_place(claimed, expected),
+        out_of_place=order.out_of_place(claimed, expected) if scenario.has_order else 0,
         wal_bytes=wal_bytes,
         database_bytes=database.stat().st_size,
         curves={name: Curve.of(taken) for name, taken in durations(records, start, start + scenario.seconds).items()},
@@ -111,8 +120,10 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _watch(label: str, scenario: Scenario, crew: Crew, wal: Path) -> int:
+def _watch(label: str, scenario: Scenario, crew: Crew, wal: Path, snapshot: Snapshot | None = None) -> int:
     """Stay with the crew until the window closes, killing when it is time; returns the largest WAL seen.
+
+    The snapshot is taken after a third of the window, and given up after another.
 
     The WAL is looked at by name only: closing a descriptor of it would drop this process's POSIX locks on it.
     """
@@ -122,6 +133,8 @@ def _watch(label: str, scenario: Scenario, crew: Crew, wal: Path) -> int:
     with live_line(label, scenario.seconds) as update:
         while (now := time.perf_counter()) < stop:
             crew.check()
+            if snapshot is not None:
+                snapshot.keep(scenario.seconds / 3 <= now - start < scenario.seconds * 2 / 3)
             if now >= kill_at:
                 crew.kill_worker()
                 kill_at += scenario.kill_seconds or 0.0
@@ -142,6 +155,24 @@ def _recover(queue: TaskQueue, journal: Journal, database: Path, scenario: Scena
         if not any(row.status in ("queued", "processing") for row in _rows(database)):
             return
         time.sleep(0.05)
+
+
+def _fill(queue: TaskQueue, journal: Journal, scenario: Scenario) -> None:
+    """The backlog, enqueued in batches: all records of a batch have its times."""
+    kinds = scenario.kinds()
+    for first in range(0, scenario.backlog, FILL_BATCH):
+        numbers = range(first, min(first + FILL_BATCH, scenario.backlog))
+        tasks = [asdict(kinds[number % len(kinds)]) | {"priority": _priority(number)} for number in numbers]
+        started = time.perf_counter()
+        ids = queue.enqueue_many(tasks)
+        ended = time.perf_counter()
+        for number, task_id in zip(numbers, ids, strict=True):
+            priority = _priority(number)
+            journal.write(Operation.ENQUEUE, Outcome.DONE, started, started, ended, task_id, 0, priority)
+
+
+def _priority(number: int) -> int:
+    return PRIORITIES[number % len(PRIORITIES)]
 
 
 def _top_up(queue: TaskQueue, journal: Journal, database: Path, scenario: Scenario) -> None:

@@ -60,9 +60,9 @@ class PlainQueue:
     """
 
     def __init__(self, path: Path, synchronous: str) -> None:
-        self._connection = sqlite3.connect(path, isolation_level=None)
-        self._connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        self._connection.execute(f"PRAGMA synchronous = {synchronous}")
+        self.connection = sqlite3.connect(path, isolation_level=None)
+        self.connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        self.connection.execute(f"PRAGMA synchronous = {synchronous}")
 
     def enqueue(self, type: str, payload: Any, *, priority: int) -> int:
         """Store a task; returns its id."""
@@ -85,7 +85,7 @@ class PlainQueue:
             raise LookupError(f"task {task.id} is no longer {task.worker}'s")
 
     def close(self) -> None:
-        self._connection.close()
+        self.connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -97,7 +97,7 @@ class PlainQueue:
 
     def _transact(self, statement: str, parameters: tuple[Any, ...]) -> tuple[sqlite3.Cursor, list[tuple[Any, ...]]]:
         """The cursor and all rows of one statement in a transaction."""
-        connection = self._connection
+        connection = self.connection
         try:
             connection.execute("BEGIN IMMEDIATE")
             cursor = connection.execute(statement, parameters)

@@ -11,6 +11,17 @@ Update: TypeAlias = Callable[[float, str], None]
 """Called with the seconds elapsed and a text."""
 
 
+def note(text: str) -> None:
+    """A line that stays, on standard error; nothing when that is not a terminal."""
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """To be read, not to be computed with."""
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
 @contextmanager
 def live_line(label: str, seconds: float) -> Iterator[Update]:
     """Show `label`, a bar over `seconds` and the latest text; the line is gone afterwards."""

@@ -71,6 +71,7 @@ def _fact_rows(phases: Sequence[Phase]) -> list[list[str]]:
         ["in processing", *(f"{account.processing:,}" for account in accounts)],
         ["failed", *(f"{account.failed:,}" for account in accounts)],
         ["claimed again after a lost lease", *(f"{account.reclaimed:,}" for account in accounts)],
+        ["claimed again after a failure", *(f"{account.retried:,}" for account in accounts)],
         ["late completions refused", *(f"{account.refused:,}" for account in accounts)],
         ["lost", *(_ids(account.lost) for account in accounts)],
         ["duplicated", *(_ids(account.duplicated) for account in accounts)],

@@ -14,12 +14,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """One producer's share of a fixed rate: producer `index` of `producers`, arrivals interleaved evenly."""
+    """One producer's share of a fixed rate: producer `index` of `producers`, arrivals interleaved evenly.
+
+    With a `burst` so many arrivals, over all producers, are due at the same moment, at the same rate on the whole.
+    """
 
     rate: float
     seconds: float
     index: int
     producers: int
+    burst: int = 1
 
     def __len__(self) -> int:
         return max(0, math.ceil((self.rate * self.seconds - self.index) / self.producers))
@@ -27,7 +31,8 @@ class Schedule:
     def arrivals(self, start: float) -> Iterator[float]:
         """Intended arrival times in seconds on the clock that `start` was read from."""
         for number in range(len(self)):
-            yield start + (number * self.producers + self.index) / self.rate
+            place = number * self.producers + self.index
+            yield start + (place - place % self.burst) / self.rate
 
 
 def wait_until(moment: float) -> None:

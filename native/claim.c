@@ -7,6 +7,15 @@ enum {
   SHORT_TIME_BYTES = 19 /* as SQLite's datetime() writes it, without milliseconds */
 };
 
+#ifdef PRISMQ_SLOWER_CLAIM
+/* So many turns of nothing for each task taken: shows that the guard of costs sees a claim that got slower. */
+static void dawdle(void) {
+  for (volatile int turn = 0; turn < PRISMQ_SLOWER_CLAIM; turn++) continue;
+}
+#else
+#define dawdle() (void)0
+#endif
+
 static int promote(prismq_handle *handle) {
   sqlite3_stmt *statement = prepared(handle, SQL_PROMOTE);
   if (statement == NULL) return handle->result.code;
@@ -118,6 +127,7 @@ int claim_heads(prismq_handle *handle, const claim *wanted) {
       continue; /* it is in its place now, which may be elsewhere */
     }
     if (code != SQLITE_OK || take(handle, wanted, id) != SQLITE_OK) return handle->result.code;
+    dawdle();
     taken++;
   }
   return SQLITE_OK;

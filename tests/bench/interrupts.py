@@ -13,12 +13,17 @@ ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 30.0
 
 
-def interrupt(arguments: list[object], folder: Path, processes: int, delay: float) -> tuple[int, str]:
-    """Press Ctrl-C so many seconds after the last of its processes was started; exit status and standard error."""
+def interrupt(
+    arguments: list[object], folder: Path, processes: int, delay: float, trace: str = "*.journal"
+) -> tuple[int, str]:
+    """Press Ctrl-C so many seconds after the last of its processes was started; exit status and standard error.
+
+    Every process leaves one file named like `trace` in the folder.
+    """
     command = [sys.executable, "-m", "bench", *map(str, arguments), "--path", str(folder)]
     running = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        _until(lambda: len(list(folder.rglob("*.journal"))) >= processes)
+        _until(lambda: len(list(folder.rglob(trace))) >= processes)
         time.sleep(delay)
         os.killpg(running.pid, signal.SIGINT)
         said = running.communicate(timeout=PATIENCE_SECONDS)[1]

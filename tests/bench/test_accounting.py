@@ -34,6 +34,7 @@ def test_every_task_once_balances() -> None:
         processing=0,
         failed=0,
         reclaimed=0,
+        retried=0,
         refused=0,
         lost=[],
         duplicated=[],

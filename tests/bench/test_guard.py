@@ -10,7 +10,7 @@ import pytest
 
 from bench.callgrind import Instructions, read_part
 from bench.command import main
-from bench.guard import Count, compare, render
+from bench.guard import Count, compare, render, spreads, worst
 from bench.toolchain import toolchain
 
 BASELINE = Count(
@@ -66,6 +66,15 @@ def test_with_another_compiler_pages_alone_are_compared() -> None:
     assert report.differences == ["C compiler 'gcc 12' there, 'clang 15' here"]
     assert render(report).splitlines()[-1].startswith("instructions not compared")
     assert not compare(BASELINE, replace(times("pages", 1.06), toolchain=elsewhere), 5).passed
+
+
+def test_of_several_counts_the_worst_is_judged() -> None:
+    counts = [BASELINE, times("C instructions", 1.06), times("pages", 1.02)]
+    report = compare(BASELINE, worst(counts), 5)
+    assert not report.passed
+    assert worst(counts).costs["claim"]["pages"] == BASELINE.costs["claim"]["pages"] * 1.02
+    assert compare(BASELINE, worst([BASELINE, BASELINE]), 5).passed
+    assert spreads(counts) == pytest.approx({"pages": 2, "C instructions": 6, "Python instructions": 0})
 
 
 def test_an_operation_that_is_not_guarded_fails() -> None:

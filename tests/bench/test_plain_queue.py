@@ -56,7 +56,7 @@ def test_a_claim_uses_the_index(path: Path) -> None:
 def test_settings(synchronous: str, level: int, path: Path) -> None:
     with PlainQueue(path, synchronous) as queue:
         pragmas = ("synchronous", "journal_mode", "busy_timeout")
-        found = [queue._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
+        found = [queue.connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
     assert found == [level, "wal", plain_queue.BUSY_TIMEOUT_MS]
 
 
@@ -75,7 +75,7 @@ def test_a_lock_that_stays_is_said(path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_created_and_leased_when_it_says(queue: PlainQueue) -> None:
     queue.enqueue("t", {}, priority=1)
     queue.claim("w", lease_seconds=60)
-    row = queue._connection.execute("SELECT created_at, lease_until - created_at, locked_by FROM task").fetchone()
+    row = queue.connection.execute("SELECT created_at, lease_until - created_at, locked_by FROM task").fetchone()
     assert row[0] <= time.time()
     assert row[1] >= 60
     assert row[2] == "w"

@@ -1,0 +1,146 @@
+"""The highest arrival rate at which the targets are kept, found by bracketing.
+
+The closed loop says where to look: its rate is the first to be tried. Upwards by GROWTH while the targets are kept,
+downwards while they are not, and then between the highest that kept them and the lowest that did not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.machine import describe, machine_facts
+from bench.phase import Phase, run_phase
+from bench.progress import note
+from bench.scenario import DELAYED_EVERY, Scenario
+from bench.scratch import scratch_folder
+from bench.table import table
+from bench.targets import Verdict, judge
+from bench.verdicts import Judged, verdict_table
+
+GROWTH = 1.5
+CLOSE = 1.1
+"""Two rates as close as that are the answer."""
+MOST_PROBES = 16
+LOWEST_RATE = 1.0
+HEADER = ("rate, tasks/s", "enqueue p99 ms", "claim p99 ms", "busy", "never issued", "backlog", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One rate, tried. `backlog`: tasks that the workers had not completed at the end of the window."""
+
+    rate: float
+    enqueue_p99: float
+    claim_p99: float
+    busy_share: float
+    missed: int
+    backlog: int
+    passed: bool
+
+    @classmethod
+    def of(cls, phase: Phase, behind_seconds: float) -> Probe:
+        assert phase.rate is not None
+        # What the producers had enqueued by then, and the workers not completed.
+        backlog = phase.latency["enqueue"].count - phase.missed_arrivals - phase.latency["complete"].count
+        kept = all(verdict.passed for verdict in judge([phase]))
+        keeps_up = phase.missed_arrivals == 0 and backlog <= phase.rate * behind_seconds
+        return cls(
+            phase.rate,
+            phase.latency["enqueue"].p99,
+            phase.latency["claim"].p99,
+            phase.busy_share,
+            phase.missed_arrivals,
+            max(0, backlog),
+            kept and keeps_up,
+        )
+
+
+BEHIND_SECONDS = 0.25
+"""Workers that are further behind at the end don't keep up."""
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityReport(Judged):
+    scenario: Scenario
+    closed: float
+    probes: list[Probe]
+
+    @property
+    def rate(self) -> float:
+        """The highest that kept the targets; 0 when none did."""
+        return max((probe.rate for probe in self.probes if probe.passed), default=0.0)
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """Some rate keeps the targets."""
+        return [Verdict("a rate that keeps the targets", f"{self.rate:,.0f} tasks/s", self.rate > 0)]
+
+
+def measure(scenario: Scenario, folder: Path) -> CapacityReport:
+    """Probes of `scenario.seconds` each; CrewError when a process fails."""
+    with scenario.open(folder / "facts.db") as queue:
+        facts = machine_facts(folder, queue, scenario.durability)
+    with scratch_folder(folder) as place:
+        closed = run_phase("closed loop", replace(scenario, rate=None), place / "closed").capacity
+
+    def probe(rate: float) -> Probe:
+        with scratch_folder(folder) as place:
+            phase = run_phase(f"paced {rate:,.0f}/s", replace(scenario, rate=rate), place / "paced")
+        found = Probe.of(phase, BEHIND_SECONDS + scenario.delay_seconds / DELAYED_EVERY)
+        note(f"{rate:,.0f}/s: {'kept' if found.passed else 'not kept'}")
+        return found
+
+    return CapacityReport(facts, scenario, closed, search(probe, max(LOWEST_RATE, closed)))
+
+
+def search(probe: Callable[[float], Probe], first: float) -> list[Probe]:
+    """Every probe made, in order. A rate that failed is tried once more: a moment of the machine's is no answer."""
+    probes: list[Probe] = []
+
+    def passes(rate: float) -> bool:
+        for _ in range(2):
+            probes.append(probe(rate))
+            if probes[-1].passed:
+                return True
+        return False
+
+    low, high = 0.0, float("inf")
+    rate = first
+    while len(probes) < MOST_PROBES and high > low * CLOSE and rate >= LOWEST_RATE:
+        if passes(rate):
+            low = rate
+        else:
+            high = rate
+        if high == float("inf"):
+            rate = low * GROWTH
+        elif low == 0:
+            rate = high / GROWTH
+        else:
+            rate = (low * high) ** 0.5
+    return probes
+
+
+def render(report: CapacityReport) -> str:
+    """The report as text."""
+    scenario = report.scenario
+    note_ = (
+        f"{scenario.producers} producers, {scenario.workers} workers, {scenario.seconds:g} s a probe;"
+        f" the closed loop got {report.closed:,.0f} tasks/s through;\n"
+        "a rate is kept when enqueue and claim p99 and SQLITE_BUSY are within the targets and "
+        f"the workers are at most {BEHIND_SECONDS:g} s behind at the end"
+    )
+    rows = [
+        [
+            f"{probe.rate:,.0f}",
+            f"{probe.enqueue_p99:.3f}",
+            f"{probe.claim_p99:.3f}",
+            f"{probe.busy_share:.3%}",
+            f"{probe.missed:,}",
+            f"{probe.backlog:,}",
+            "kept" if probe.passed else "not kept",
+        ]
+        for probe in report.probes
+    ]
+    return "\n\n".join((describe(report.machine), note_, table(HEADER, rows), verdict_table(report.verdicts)))

@@ -1,0 +1,1 @@
+"""Single operations, timed by pytest-benchmark: pytest bench/micro"""
