@@ -89,7 +89,7 @@ CREATE_TASK_LOGS: Final = f"""CREATE TABLE IF NOT EXISTS task_logs (
 # where two indexes would change two. Claims need the first three columns and the order by id; the others are there for
 # the metrics, which then read the index alone (plans don't say so: they defer a look at the row that nobody asks for).
 CREATE_IX_TASK_STATUS_PRIO_TIME: Final = """CREATE INDEX IF NOT EXISTS ix_task_status_prio_time
-  ON task_queue (phase, needs, turn, id, type, attempts)"""
+  ON task_queue (phase, needs, turn, id, type, attempts, priority)"""
 # By type; the last columns as above.
 CREATE_IX_TASK_TYPE_STATUS: Final = """CREATE INDEX IF NOT EXISTS ix_task_type_status
   ON task_queue (type, needs, priority, id, attempts) WHERE phase = 1"""
@@ -115,8 +115,10 @@ CREATE_V_QUEUE_TYPE_SUMMARY: Final = f"""CREATE VIEW IF NOT EXISTS v_queue_type_
     UNION ALL SELECT type, status, 1, priority {_NOT_ROLLED}
     UNION ALL SELECT type, 'queued', count(*), sum(priority)
       FROM task_queue INDEXED BY ix_task_type_status WHERE phase = 1 GROUP BY type
-    UNION ALL SELECT type, status, count(*), sum(priority)
-      FROM task_queue INDEXED BY ix_task_status_prio_time WHERE phase IN (0, 2, 3) GROUP BY type, status)
+    UNION ALL SELECT type, CASE phase WHEN 0 THEN 'processing' ELSE 'queued' END, 1, priority
+      FROM task_queue INDEXED BY ix_task_status_prio_time WHERE phase IN (0, 2)
+    UNION ALL SELECT type, status, 1, priority
+      FROM task_queue INDEXED BY ix_task_status_prio_time WHERE phase = 3)
   GROUP BY type, status HAVING sum(tasks) > 0 ORDER BY type, status"""
 CREATE_V_WORKER_STATUS: Final = """CREATE VIEW IF NOT EXISTS v_worker_status AS
   SELECT w.worker_id, w.capabilities, w.heartbeat_utc,
