@@ -40,6 +40,7 @@ from prismq.handlers import (
     handler,
     reset_global_registry,
 )
+from prismq.heartbeat import WorkerHeartbeat
 from prismq.logs import QueueLogger, TaskLogger
 from prismq.maintenance import QueueMaintenance
 from prismq.metrics import QueueMetrics
@@ -53,7 +54,6 @@ from prismq.settings import PRAGMAS, PRODUCTION_PRAGMAS, Settings, get_default_d
 from prismq.supervisor import Supervisor
 from prismq.worker import WorkerEngine
 from prismq.worker_config import WorkerConfig, WorkerConfigurationManager, load_worker_config
-from prismq.workers import WorkerHeartbeat
 
 __version__ = "0.1.0"
 

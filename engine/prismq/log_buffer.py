@@ -10,14 +10,14 @@ import time
 from collections import deque
 from typing import Final, TypeAlias
 
-from prismq import observe_sql, settings
+from prismq import settings, sql
 from prismq.database import QueueDatabase
 from prismq.errors import QueueBusyError, QueueDatabaseError, QueueDataError, QueueProgrammingError
 
 _log = logging.getLogger(__name__)
 
 Entry: TypeAlias = tuple[int, str, str, str, str | None]
-"""task_id, time, level, message, details: the parameters of observe_sql.LOG."""
+"""task_id, time, level, message, details: the parameters of sql.LOG."""
 
 BATCH: Final = 500
 """Entries written in one transaction."""
@@ -131,7 +131,7 @@ class LogBuffer:
         with self._database.transaction():
             for entry in batch:
                 try:
-                    if self._database.execute(observe_sql.LOG_IF_THERE, entry).rowcount != 1:
+                    if self._database.execute(sql.LOG, entry).rowcount != 1:
                         refused.append(f"there is no task {entry[0]}")
                 except QueueDataError as error:
                     refused.append(str(error))

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from prismq import clock, observe_sql, submission
+from prismq import clock, observe_sql, sql, submission
 from prismq.database import QueueDatabase
-from prismq.errors import InvalidTaskError, QueueDatabaseError
+from prismq.errors import InvalidTaskError, QueueDatabaseError, QueueIntegrityError
 from prismq.log_buffer import LogBuffer
 from prismq.models import TaskLog
 
@@ -58,10 +58,10 @@ class TaskLogger:
             submission.message(message),
             None if details is None else _as_json(details),
         )
-        if self._buffer is None:
-            self._database.execute(observe_sql.LOG, entry)
-        else:
+        if self._buffer is not None:
             self._buffer.add(entry)
+        elif self._database.execute(sql.LOG, entry).rowcount != 1:
+            raise QueueIntegrityError(f"there is no task {task_id}: a log entry belongs to one that was enqueued")
 
     def get_task_logs(self, task_id: int, level: str | None = None, limit: int = 100) -> list[TaskLog]:
         """The newest entries of a task, newest first; with `level`, of that one."""

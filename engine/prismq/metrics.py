@@ -11,7 +11,7 @@ from typing import Any, Final
 from prismq import clock, observe_sql, rollup
 from prismq.database import QueueDatabase
 from prismq.errors import InvalidTaskError
-from prismq.workers import ACTIVE_SECONDS, count_workers
+from prismq.heartbeat import ACTIVE_SECONDS, count_workers
 
 EXACT_TIMES: Final = 5_000
 """Percentiles of so many tasks are read from each task's time; of more, from the roll-ups' classes."""

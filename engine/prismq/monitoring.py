@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from prismq import observe_sql, submission, workers
+from prismq import heartbeat, observe_sql, submission
 from prismq.database import QueueDatabase
 from prismq.metrics import QueueMetrics, success_and_failure
 from prismq.models import Worker
@@ -20,11 +20,11 @@ class QueueMonitoring:
 
     def register_worker(self, worker_id: str, capabilities: Mapping[str, Any] | None = None) -> None:
         """Add the worker, or note its capabilities ({} for None) and that it is alive."""
-        workers.register(self._database, worker_id, {} if capabilities is None else capabilities)
+        heartbeat.register(self._database, worker_id, {} if capabilities is None else capabilities)
 
     def update_heartbeat(self, worker_id: str) -> bool:
         """Note that the worker is alive; False, and nothing is written, if it isn't registered."""
-        return workers.beat(self._database, worker_id)
+        return heartbeat.beat(self._database, worker_id)
 
     def get_worker(self, worker_id: str) -> Worker | None:
         """The worker, None if it isn't registered."""
@@ -32,22 +32,22 @@ class QueueMonitoring:
 
     def get_all_workers(self) -> list[Worker]:
         """Every registered worker, by worker_id."""
-        found = [worker for worker, _ in workers.all_workers(self._database)]
+        found = [worker for worker, _ in heartbeat.all_workers(self._database)]
         return sorted(found, key=lambda worker: worker.worker_id)
 
-    def get_stale_workers(self, stale_threshold_seconds: float = workers.STALE_SECONDS) -> list[Worker]:
+    def get_stale_workers(self, stale_threshold_seconds: float = heartbeat.STALE_SECONDS) -> list[Worker]:
         """Those whose last heartbeat is longer ago, the oldest first."""
         submission.milliseconds(stale_threshold_seconds, "stale_threshold_seconds")
-        return workers.stale_workers(self._database, stale_threshold_seconds)
+        return heartbeat.stale_workers(self._database, stale_threshold_seconds)
 
-    def get_active_workers(self, active_threshold_seconds: float = workers.ACTIVE_SECONDS) -> list[Worker]:
+    def get_active_workers(self, active_threshold_seconds: float = heartbeat.ACTIVE_SECONDS) -> list[Worker]:
         """Those whose last heartbeat is no longer ago, the newest first."""
         submission.milliseconds(active_threshold_seconds, "active_threshold_seconds")
-        return workers.active_workers(self._database, active_threshold_seconds)
+        return heartbeat.active_workers(self._database, active_threshold_seconds)
 
     def remove_worker(self, worker_id: str) -> bool:
         """Forget the worker; False if it isn't registered. What it holds comes back when its lease runs out."""
-        return workers.remove(self._database, worker_id)
+        return heartbeat.remove(self._database, worker_id)
 
     def get_queue_metrics(self) -> dict[str, Any]:
         """`queue_depth_by_status`; `queue_depth_by_type`, of queued tasks; `oldest_queued_task_age_seconds` or None;
@@ -58,7 +58,7 @@ class QueueMonitoring:
             statistics = self._statistics()
             completed, failed = (statistics.get(status, {}).get("count", 0) for status in ("completed", "failed"))
             rates = success_and_failure(completed, failed) if completed + failed else {}
-            ages = [age for _, age in workers.all_workers(self._database)]
+            ages = [age for _, age in heartbeat.all_workers(self._database)]
             queued = dict(tuple(row) for row in self._database.execute(observe_sql.QUEUED_BY_TYPE))
             return {
                 "queue_depth_by_status": self._metrics.get_queue_depth_by_status(),
@@ -68,14 +68,14 @@ class QueueMonitoring:
                 "success_rate": rates.get("success_rate"),
                 "failure_rate": rates.get("failure_rate"),
                 "total_workers": len(ages),
-                "active_workers": sum(age <= workers.ACTIVE_SECONDS for age in ages),
-                "stale_workers": sum(age > workers.STALE_SECONDS for age in ages),
+                "active_workers": sum(age <= heartbeat.ACTIVE_SECONDS for age in ages),
+                "stale_workers": sum(age > heartbeat.STALE_SECONDS for age in ages),
             }
 
     def get_worker_activity(self) -> list[dict[str, Any]]:
         """Each worker's `worker_id`, `capabilities` (JSON text), `heartbeat_utc` (text) and `seconds_since_heartbeat`
         (whole seconds), newest heartbeat first."""
-        rows = workers.rows(self._database)
+        rows = heartbeat.rows(self._database)
         return [
             {
                 "worker_id": row["worker_id"],

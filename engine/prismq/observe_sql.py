@@ -1,4 +1,4 @@
-"""The SQL of metrics, logs and workers: reads that name their index, and writes of one row.
+"""The SQL of who looks at a queue: metrics, workers and logs.
 
 None reads finished tasks one by one, but for those that are not rolled up yet (see rollup). Times are text as `clock`
 writes it.
@@ -105,14 +105,6 @@ LEASES_EXPIRED: Final = "SELECT value FROM queue_state WHERE name = 'leases_expi
 
 # -- workers ----------------------------------------------------------------------------------------------------------
 
-# ?1 worker_id, ?2 capabilities (JSON), ?3 now
-REGISTER_WORKER: Final = """INSERT INTO workers (worker_id, capabilities, heartbeat_utc) VALUES (?1, ?2, ?3)
-ON CONFLICT (worker_id) DO UPDATE SET capabilities = excluded.capabilities, heartbeat_utc = excluded.heartbeat_utc"""
-# ?1 worker_id, ?2 now
-BEAT: Final = "UPDATE workers SET heartbeat_utc = ?2 WHERE worker_id = ?1"
-# ?1 worker_id
-REMOVE_WORKER: Final = "DELETE FROM workers WHERE worker_id = ?1"
-
 # Seconds, and for ever where the heartbeat is no time. ?1 now
 _AGE: Final = "coalesce(round((julianday(?1) - julianday(heartbeat_utc)) * 86400, 3), 1e12)"
 # Worker, capabilities, heartbeat, its age in seconds; newest first. ?1 now
@@ -143,11 +135,6 @@ RETURNING id, status, error_message"""
 
 # -- logs -------------------------------------------------------------------------------------------------------------
 
-# ?1 task_id, ?2 time, ?3 level, ?4 message, ?5 details (JSON)
-LOG: Final = "INSERT INTO task_logs (task_id, at_utc, level, message, details) VALUES (?1, ?2, ?3, ?4, ?5)"
-# The same if there is such a task.
-LOG_IF_THERE: Final = """INSERT INTO task_logs (task_id, at_utc, level, message, details)
-SELECT id, ?2, ?3, ?4, ?5 FROM task_queue WHERE id = ?1"""
 _LOG_COLUMNS: Final = "log_id, task_id, at_utc, level, message, details"
 # ?1 task_id, ?2 level or NULL, ?3 how many
 TASK_LOGS: Final = f"""SELECT {_LOG_COLUMNS} FROM task_logs INDEXED BY ix_logs_task

@@ -21,7 +21,7 @@ try:
 except ImportError as error:
     raise ImportError('prismq.prometheus needs prometheus-client: pip install "prismq[metrics]"') from error
 
-from prismq import observe_sql, rollup, workers
+from prismq import heartbeat, observe_sql, rollup
 from prismq.database import QueueDatabase
 from prismq.metrics import QueueMetrics, depth_by_type
 
@@ -107,9 +107,9 @@ class QueueCollector(Collector):
         family = GaugeMetricFamily(
             "prismq_workers", "Registered workers: heartbeat within 60 s, within 300 s, older.", labels=("state",)
         )
-        ages = [age for _, age in workers.all_workers(self._database)]
-        active = sum(age <= workers.ACTIVE_SECONDS for age in ages)
-        stale = sum(age > workers.STALE_SECONDS for age in ages)
+        ages = [age for _, age in heartbeat.all_workers(self._database)]
+        active = sum(age <= heartbeat.ACTIVE_SECONDS for age in ages)
+        stale = sum(age > heartbeat.STALE_SECONDS for age in ages)
         for state, number in (("active", active), ("late", len(ages) - active - stale), ("stale", stale)):
             family.add_metric((state,), number)
         return family

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-from prismq import clock, observe_sql, submission
+from prismq import clock, observe_sql, sql, submission
 from prismq.database import QueueDatabase
 from prismq.errors import QueueDatabaseError, QueueDataError
 from prismq.housekeeping import REAP_CHUNK
@@ -133,17 +133,17 @@ def register(database: QueueDatabase, worker_id: str, capabilities: Mapping[str,
         text = json.dumps(dict(capabilities))
     except (TypeError, ValueError, RecursionError) as error:
         raise QueueDataError(f"capabilities of {worker_id!r} can't be written as JSON: {error}") from error
-    database.execute(observe_sql.REGISTER_WORKER, (worker_id, text, clock.to_text(clock.now())))
+    database.execute(sql.REGISTER_WORKER, (worker_id, text, clock.to_text(clock.now())))
 
 
 def beat(database: QueueDatabase, worker_id: str) -> bool:
     """Note that the worker is alive; False if nobody registered it."""
-    return database.execute(observe_sql.BEAT, (worker_id, clock.to_text(clock.now()))).rowcount == 1
+    return database.execute(sql.BEAT, (worker_id, clock.to_text(clock.now()))).rowcount == 1
 
 
 def remove(database: QueueDatabase, worker_id: str) -> bool:
     """Forget the worker; False if there is none."""
-    return database.execute(observe_sql.REMOVE_WORKER, (worker_id,)).rowcount == 1
+    return database.execute(sql.REMOVE_WORKER, (worker_id,)).rowcount == 1
 
 
 def all_workers(database: QueueDatabase) -> list[tuple[Worker, float]]:
