@@ -9,13 +9,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from functools import partial
 from pathlib import Path
 
-import pytest
-
-from prismq import QueueDatabase, TaskQueue, database, settings
-from prismq.connection import Connection
+from prismq import QueueDatabase, TaskQueue
 from prismq.driver import DriverName
 
 ADD = "INSERT INTO task_queue (type, payload, priority) VALUES (?, '{}', 50) RETURNING id"
@@ -151,15 +147,12 @@ def disconnect(queue: TaskQueue) -> None:
 
 def add_while_the_other_writes(queue: TaskQueue) -> None:
     """Raises what the queue does, in haste, while the other SQLite of this thread has a write transaction open."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(database, "Connection", partial(Connection, timeout=0.2))
-        patch.setitem(settings.PRAGMAS, "busy_timeout", 200)
-        with (
-            TaskQueue(queue.database.db_path, driver=queue.driver_name) as hasty,
-            closing(connect(queue)) as connection,
-        ):
-            connection.execute("BEGIN IMMEDIATE")
-            hasty.enqueue("t")
+    with (
+        TaskQueue(queue.database.db_path, driver=queue.driver_name, settings={"busy_timeout": 200}) as hasty,
+        closing(connect(queue)) as connection,
+    ):
+        connection.execute("BEGIN IMMEDIATE")
+        hasty.enqueue("t")
 
 
 def add_until_the_other_has_written(queue: TaskQueue) -> list[int]:

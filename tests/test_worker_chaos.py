@@ -121,7 +121,10 @@ def why_wrong(task: Task, cancelled: set[int], seen: dict[str, set[tuple[int, in
                 "hang": "TimeoutError: ",
                 "die": "ChildProcessError: ",
             }.get(what, "Lease expired: ")
-            return None if error.startswith((expected, "Lease expired: ")) else "was given up for no reason"
+            # Of a worker that stood still, every lease and every handler's time may have run out.
+            if error.startswith((expected, "Lease expired: ", "TimeoutError: ")):
+                return None
+            return f"was given up for no reason: {error}"
     return "never ended"
 
 

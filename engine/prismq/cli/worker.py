@@ -22,7 +22,7 @@ _EPILOG: Final = """
 signals: the first SIGTERM or SIGINT (Ctrl-C; Ctrl-Break on Windows) stops claiming, lets running
 tasks finish and gives back those that have not when the grace period ends. A second one kills.
 
-exit status: 0 stopped, 1 a process had to be killed or failed while stopping, 2 wrong usage or
+exit status: 0 done, 1 a process had to be killed or failed while stopping, 2 wrong usage or
 configuration, 130 killed by a second signal"""
 
 
