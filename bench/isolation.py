@@ -23,7 +23,7 @@ ENVIRONMENT = {
 class NoHousekeeper:
     """Stands in for the queue's housekeeper, whose checkpoints begin the WAL anew while its pages are counted."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, *arguments: object) -> None:
         pass
 
     def abandon(self) -> None:
