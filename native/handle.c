@@ -8,7 +8,8 @@
 #include "platform.h"
 
 enum {
-  INLINE_CHECKPOINT_PAGES = 32768 /* a WAL this long, and nobody who keeps house: the committer helps */
+  INLINE_CHECKPOINT_PAGES = 32768, /* a WAL this long, and nobody who keeps house: the committer helps */
+  READERS_SHARE = 10 /* for readers one waits this many times less long than for the write lock */
 };
 
 /* -- results */
@@ -222,13 +223,15 @@ static int wait_for_turn(void *context, int times) {
   int64_t now = platform_steady_clock_us();
   if (handle->at_once) return 0;
   if (times == 0) handle->waiting_since_us = handle->asked_at_us != 0 ? handle->asked_at_us : now;
-  int64_t waited = now - handle->waiting_since_us, left = handle->busy_timeout_ms * 1000 - waited;
+  int for_readers = handle->file != NULL && handle->file->writing; /* so as to begin the WAL anew, and all writers wait */
+  int64_t waited = now - handle->waiting_since_us;
+  int64_t left = handle->busy_timeout_ms * 1000 / (for_readers ? READERS_SHARE : 1) - waited;
   if (left <= 0) {
     gate_give_up(gate, pass);
     return 0;
   }
-  if (handle->file != NULL && handle->file->writing)
-    gate_rest(pass, waited, left); /* for readers, so as to begin the WAL anew */
+  if (for_readers)
+    gate_rest(pass, waited, left);
   else
     gate_wait(gate, pass, waited, left);
   return 1;
