@@ -7,9 +7,10 @@
 #include "keeper.h"
 #include "platform.h"
 
-enum { /* unless set otherwise, see engine/prismq/settings.py */
-  ID_BLOCK = 1024,
-  INLINE_CHECKPOINT_PAGES = 32768
+enum {
+  ID_BLOCK = 1024, /* this and the next unless set otherwise, see engine/prismq/settings.py */
+  INLINE_CHECKPOINT_PAGES = 32768,
+  READERS_SHARE = 10 /* for readers one waits this many times less long than for the write lock */
 };
 
 /* -- results */
@@ -223,13 +224,15 @@ static int wait_for_turn(void *context, int times) {
   int64_t now = platform_steady_clock_us();
   if (handle->at_once) return 0;
   if (times == 0) handle->waiting_since_us = handle->asked_at_us != 0 ? handle->asked_at_us : now;
-  int64_t waited = now - handle->waiting_since_us, left = handle->busy_timeout_ms * 1000 - waited;
+  int for_readers = handle->file != NULL && handle->file->writing; /* so as to begin the WAL anew, and all writers wait */
+  int64_t waited = now - handle->waiting_since_us;
+  int64_t left = handle->busy_timeout_ms * 1000 / (for_readers ? READERS_SHARE : 1) - waited;
   if (left <= 0) {
     gate_give_up(gate, pass);
     return 0;
   }
-  if (handle->file != NULL && handle->file->writing)
-    gate_rest(pass, waited, left); /* for readers, so as to begin the WAL anew */
+  if (for_readers)
+    gate_rest(pass, waited, left);
   else
     gate_wait(gate, pass, waited, left);
   return 1;

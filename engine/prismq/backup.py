@@ -38,10 +38,13 @@ from prismq.errors import (
 Progress = Callable[[int, int], None]
 """Called with the pages copied so far and the pages of the database; what it raises ends the copying."""
 
-STEP_PAGES: Final = 128
+STEP_PAGES: Final = 64
 """Copied between two calls of `progress`."""
+WORK_SECONDS: Final = 0.001
 LONGEST_REST_SECONDS: Final = 0.05
-"""Between two steps of a backup."""
+"""A backup rests after so much work, twice as long as it worked but not longer than that."""
+CHECK_STEPS: Final = 100
+"""SQLite's own, of checking a copy, after which it may rest."""
 LONGEST_NAME: Final = 100
 LEFT_OVER_SECONDS: Final = 86400
 """An unfinished file so old is one that a killed process left behind."""
@@ -115,10 +118,11 @@ class QueueBackup:
                     live.apsw.execute("SELECT 1 FROM sqlite_schema").fetchall()  # from here on it is one snapshot
                     try:
                         with target.backup("main", live.apsw, "main") as copying:
-                            _copy(copying, live.timeout, progress, rests=True)
+                            _copy(copying, live.timeout, progress, _Leisure())
                     finally:
                         live.apsw.execute("ROLLBACK")
                 target.pragma("journal_mode", "DELETE")  # one file that can be read where it may not be written
+                target.set_progress_handler(_Leisure(), CHECK_STEPS)
                 _verify(target, copy)
             filesystem.sync_file(copy)
             final = self._moved_to_its_name(copy, prefix)
@@ -210,11 +214,26 @@ def _open(path: Path, flags: int = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN
     return connection
 
 
-def _copy(copying: apsw.Backup, timeout: float, progress: Progress | None, rests: bool = False) -> None:
-    """Copy what is left, waiting at most `timeout` seconds for each lock; with `rests`, half of the time."""
+class _Leisure:
+    """Called now and then, rests for longer than was worked since: others that need the processor get it soon."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    def __call__(self) -> bool:
+        worked = time.monotonic() - self._since
+        if worked > WORK_SECONDS:
+            time.sleep(min(2 * worked, LONGEST_REST_SECONDS))
+            self._since = time.monotonic()
+        return False  # go on
+
+
+def _copy(
+    copying: apsw.Backup, timeout: float, progress: Progress | None, leisure: Callable[[], bool] | None = None
+) -> None:
+    """Copy what is left, waiting at most `timeout` seconds for each lock."""
     waits_until = time.monotonic() + timeout
     while not copying.done:
-        began = time.monotonic()
         try:
             copying.step(STEP_PAGES)
         except (apsw.BusyError, apsw.LockedError):
@@ -222,8 +241,8 @@ def _copy(copying: apsw.Backup, timeout: float, progress: Progress | None, rests
                 raise
             time.sleep(0.01)
             continue
-        if rests:
-            time.sleep(min(time.monotonic() - began, LONGEST_REST_SECONDS))
+        if leisure is not None:
+            leisure()
         waits_until = time.monotonic() + timeout
         if progress is not None:
             progress(copying.page_count - copying.remaining, copying.page_count)
