@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from prismq import TaskQueue, driver
+from prismq import Settings, TaskQueue, driver
 
 if TYPE_CHECKING:
     from bench.scenario import Driver
@@ -23,7 +23,7 @@ ENVIRONMENT = {
 class NoHousekeeper:
     """Stands in for the queue's housekeeper, whose checkpoints begin the WAL anew while its pages are counted."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, settings: Settings) -> None:
         pass
 
     def abandon(self) -> None:
