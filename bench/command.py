@@ -744,6 +744,9 @@ def _report(arguments: Sequence[str]) -> int:
         "--results", type=Path, default=RESULTS, metavar="DIR", help="JSON of the benchmarks (default bench/results)"
     )
     parser.add_argument("--images", type=Path, metavar="DIR", help="of the PNGs (default beside FILE, FILE-images)")
+    parser.add_argument(
+        "--only", nargs="+", default=(), metavar="NAME", help="PNGs of these figures, e.g. scale-normal"
+    )
     parser.add_argument("--no-images", action="store_true", help="the page alone")
     options = parser.parse_args(arguments)
     if not options.results.is_dir():
@@ -751,7 +754,7 @@ def _report(arguments: Sequence[str]) -> int:
     if not options.out.resolve().parent.is_dir():
         parser.error(f"--out: no such folder: {options.out.resolve().parent}")
     images = options.images or options.out.with_name(f"{options.out.stem}-images")
-    missing = build(options.results, options.out, None if options.no_images else images)
+    missing = build(options.results, options.out, None if options.no_images else images, options.only)
     for one in missing:
         print(f"missing: {one.title}, {one.reason}: {one.file}\n  {one.command}", file=sys.stderr)
     print(f"written: {options.out}" + ("" if options.no_images else f", {images}{os.sep}*.png"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from html import escape
 from pathlib import Path
 
@@ -70,8 +70,9 @@ footer { color: var(--faint); font-size: 0.85rem; padding-bottom: 40px; }
 """
 
 
-def build(results: Path, out: Path, images: Path | None) -> list[Missing]:
-    """Write the page to `out` and, with `images`, each figure there as NAME-light.png and NAME-dark.png.
+def build(results: Path, out: Path, images: Path | None, only: Collection[str] = ()) -> list[Missing]:
+    """Write the page to `out` and, with `images`, each figure there as NAME-light.png and NAME-dark.png; `only`
+    some of them, if that says any.
 
     Returns the sections that are missing. MissingExtraError without matplotlib.
     """
@@ -83,7 +84,8 @@ def build(results: Path, out: Path, images: Path | None) -> list[Missing]:
         images.mkdir(parents=True, exist_ok=True)
         for section in sections:
             for plot in section.plots:
-                save_images(plot, images)
+                if not only or plot.name in only:
+                    save_images(plot, images)
     return missing
 
 

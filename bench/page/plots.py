@@ -44,23 +44,24 @@ def percentile_curves(lines: Lines, theme: Theme) -> Figure:
     return figure
 
 
-def against_processes(rates: Lines, tails: Lines, theme: Theme) -> Figure:
-    """Calls per second above, the 99th percentile below, by the number of processes."""
-    figure, (above, below) = blank(2, 4.8, sharex=True)
+def against_processes(rates: Lines, tails: Lines, longest: Lines, theme: Theme) -> Figure:
+    """Calls per second, the 99th percentile and the longest call, by the number of processes."""
+    figure, axes = blank(3, 5.6, sharex=True)
     drawn = []
-    for axis, lines in ((above, rates), (below, tails)):
+    for axis, lines in zip(axes, (rates, tails, longest), strict=True):
         points = [(label, [(np.log2(x), y) for x, y in line]) for label, line in lines.items()]
         _draw_lines(axis, points, theme)
         drawn.append((axis, points))
         counts = sorted({x for line in lines.values() for x, _ in line})
         axis.set_xticks([np.log2(count) for count in counts], [f"{count:g}" for count in counts])
         axis.set_xlim(np.log2(counts[0]) - 0.2, np.log2(counts[-1]) + 0.55 * np.log2(2 * counts[-1] / counts[0]))
-    above.set_ylim(0)
-    above.yaxis.set_major_formatter(_thousands())
-    above.set_ylabel("enqueues/s, all processes")
-    below.set_ylabel("p99 of an enqueue, ms")
-    below.set_xlabel("processes that enqueue without a pause")
-    _log(below.yaxis)
+    axes[0].set_ylim(0)
+    axes[0].yaxis.set_major_formatter(_thousands())
+    for axis, label in zip(axes, ("enqueues/s, all", "p99, ms", "longest call, ms"), strict=True):
+        axis.set_ylabel(label)
+    axes[-1].set_xlabel("processes that enqueue without a pause")
+    for axis in axes[1:]:
+        _log(axis.yaxis)
     for axis, points in drawn:
         _label_ends(axis, points, theme)
     return figure
@@ -133,19 +134,20 @@ def bars(
     values: Mapping[str, float | None], unit: str, form: str, marked: Sequence[str], theme: Theme, log: bool = False
 ) -> Figure:
     """One horizontal bar each, its value beside it; `marked` ones in the first colour and bold."""
-    figure, (axis,) = blank(1, 0.55 + 0.24 * len(values))
+    names = [textwrap.fill(name, LABEL_CHARACTERS) for name in values]
+    lines = max((name.count("\n") + 1 for name in names), default=1)
+    figure, (axis,) = blank(1, 0.55 + (0.12 + 0.12 * lines) * len(values))
     known = [value for value in values.values() if value is not None and value > 0]
     least = min(known, default=1.0) / 3 if log else 0.0
     most = max(known, default=1.0)
-    names = list(values)
     for place, (name, value) in enumerate(values.items()):
         own = name in marked
         shown = least if value is None else max(value, least)
         axis.barh(place, shown - least, left=least, height=0.66, color=theme.first if own else theme.third)
         said = "none" if value is None else format(value, form)
         axis.annotate(said, (shown, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
-    axis.set_yticks(range(len(names)), [textwrap.fill(name, LABEL_CHARACTERS) for name in names])
-    for label, name in zip(axis.get_yticklabels(), names, strict=True):
+    axis.set_yticks(range(len(names)), names)
+    for label, name in zip(axis.get_yticklabels(), values, strict=True):
         label.set_color(theme.ink)
         label.set_fontweight("bold" if name in marked else "normal")
     axis.invert_yaxis()

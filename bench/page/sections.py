@@ -163,7 +163,7 @@ def scale(source: Source, result: Result) -> Section:
                 f"scale-{durability}",
                 f"Throughput and tail against processes, durability {durability}",
                 caption({"machine": facts}, what),
-                partial(plots.against_processes, lines("enqueued"), lines("p99")),
+                partial(plots.against_processes, lines("enqueued"), lines("p99"), lines("longest")),
             )
         )
         rows = [
@@ -349,25 +349,27 @@ def takeover(source: Source, result: Result) -> Section:
 
 
 def bare(source: Source, result: Result) -> Section:
-    rows = [
-        [
-            one["operation"],
-            f"{one['ours_p50']:,.2f}",
-            f"{one['theirs_p50']:,.2f}",
-            f"{one['ratio']:.2f}",
-            one["against"],
-        ]
-        for one in result["microseconds"]
+    others = list(dict.fromkeys(one["against"] for one in result["microseconds"]))
+    header = ("call", "prismq µs", "other µs", "ratio")
+    tables = [
+        Table(
+            f"p50 against {other}",
+            header,
+            [
+                [one["operation"], f"{one['ours_p50']:,.2f}", f"{one['theirs_p50']:,.2f}", f"{one['ratio']:.2f}"]
+                for one in result["microseconds"]
+                if one["against"] == other
+            ],
+        )
+        for other in others
     ]
-    against = next(iter(dict.fromkeys(one["against"] for one in result["microseconds"])))
-    shown = {one["operation"]: one["ratio"] for one in result["microseconds"] if one["against"] == against}
+    shown = {one["operation"]: one["ratio"] for one in result["microseconds"] if one["against"] == others[0]}
     draw = partial(plots.bars, shown, "p50, times as long", ".2f", list(shown))
     rounds = len(result["microseconds"][0]["ours"])
-    what = f"Against {against}; {result['operations']:,} calls a round, {rounds} interleaved rounds."
+    what = f"Against {others[0]}; {result['operations']:,} calls a round, {rounds} interleaved rounds."
     text = "The whole queue against the least that a C program can do with the same SQLite."
     plot = Plot("bare", "How close to bare SQLite", caption(result, what), draw)
-    header = ("call", "prismq µs", "other µs", "ratio", "the other")
-    return Section("bare", source.title, text, source.command, [plot], [Table("p50 of a call", header, rows)])
+    return Section("bare", source.title, text, source.command, [plot], tables)
 
 
 def peers(source: Source, result: Result) -> Section:
@@ -452,10 +454,10 @@ def tune(source: Source, result: Result) -> Section:
     if result["confirmed"]:
         rows.append(["all that was kept, fresh rounds", f"{result['confirmed']['operations']['pairs']}"])
         rows[-1] += _gains(result["confirmed"])
-    draw = partial(plots.ratios, shown, "operations/s, changed : defaults (right of 1 is better; line: 95 % interval)")
+    draw = partial(plots.ratios, shown, "operations/s, times the defaults'")
     plot = Plot("tune", "What other settings are worth here", caption(result, result["summary"]), draw)
     header = ("change", "pairs", "operations/s", "p99 of a call", "tasks/s in batches")
-    text = " ".join(result["findings"])
+    text = " ".join(result["findings"]) + " Lines are 95 % intervals, full dots those beyond the noise."
     tables = [Table("Times better than the defaults (95 % interval)", header, rows)]
     return Section("tune", source.title, text, source.command, [plot] if shown else [], tables, result["verdicts"])
 

@@ -163,6 +163,9 @@ def test_the_command_writes_the_page_and_images_for_both_themes(
     said = capsys.readouterr()
     assert "written: " in said.out
     assert "missing: Wake-up" in said.err
+    arguments = ["--images", str(tmp_path / "some"), "--only", "nothing", "--results", str(results)]
+    assert main(["report", "--out", str(tmp_path / "my.html"), *arguments]) == 0
+    assert list((tmp_path / "some").iterdir()) == []
     images = sorted(path.name for path in (tmp_path / "my-images").iterdir())
     assert images == ["takeover-dark.png", "takeover-light.png"]
     for name in images:
