@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from prismq import Settings, TaskQueue, driver
+from prismq import TaskQueue, driver
 
 if TYPE_CHECKING:
     from bench.scenario import Driver

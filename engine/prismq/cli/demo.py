@@ -18,11 +18,11 @@ from typing import Final
 
 from prismq.cli import exits, options, output
 from prismq.cli.stats import collect, sections
+from prismq.heartbeat import WorkerHeartbeat
 from prismq.logs import QueueLogger
 from prismq.monitoring import QueueMonitoring
 from prismq.queue import TaskQueue
 from prismq.retry import RetryConfig
-from prismq.workers import WorkerHeartbeat
 
 TASKS: Final = 120
 LEASE_SECONDS: Final = 1.5

@@ -14,8 +14,8 @@ from prismq import clock, sql
 from prismq.cli import exits, options, output
 from prismq.cli.list import STATUSES
 from prismq.database import QueueDatabase
+from prismq.heartbeat import STALE_SECONDS, WorkerHeartbeat
 from prismq.metrics import QueueMetrics, depth_by_type
-from prismq.workers import STALE_SECONDS, WorkerHeartbeat
 
 MINUTE: Final = 1 / 60
 HOUR: Final = 1.0

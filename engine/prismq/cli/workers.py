@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from prismq.cli import exits, options, output
-from prismq.workers import STALE_SECONDS, WorkerHeartbeat
+from prismq.heartbeat import STALE_SECONDS, WorkerHeartbeat
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
