@@ -1,6 +1,7 @@
 """WEIGHTED_RANDOM: every draw is proportional to 1 / (priority + 1) among the tasks that the worker may have.
 
 Chance decides these tests. Their thresholds lie where a sound lottery fails once in a million runs.
+PRISMQ_LOTTERY_SCALE multiplies the draws: 5 makes the first test one of 100,000.
 """
 
 # ruff: noqa: PT012 - a transaction that fails is a block of several statements
@@ -8,6 +9,7 @@ Chance decides these tests. Their thresholds lie where a sound lottery fails onc
 from __future__ import annotations
 
 import math
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -21,6 +23,7 @@ from prismq import QueueDatabase, TaskQueue, lottery
 
 OPEN = Callable[..., TaskQueue]
 RANDOM = "weighted_random"
+SCALE = int(os.environ.get("PRISMQ_LOTTERY_SCALE", "1"))
 
 
 def weight(priority: int) -> float:
@@ -29,7 +32,7 @@ def weight(priority: int) -> float:
 
 def draws(driver: str, wanted: int) -> int:
     """How many draws a test makes: fewer on the slower driver."""
-    return wanted if driver == "native" else wanted // 4
+    return SCALE * (wanted if driver == "native" else wanted // 4)
 
 
 def assert_distributed(seen: Iterable[int], expected: list[float]) -> None:

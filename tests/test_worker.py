@@ -387,9 +387,12 @@ def test_a_signal_handler_may_stop_the_loop_of_its_own_thread_any_number_of_time
 @pytest.mark.skipif(os.name == "nt", reason="a process can't send itself Ctrl-C alone")
 def test_ctrl_c_ends_the_loop_in_good_order(queue: TaskQueue) -> None:
     queue.enqueue_many([{"type": "t"}] * 10)
+    pressed = []
 
     def interrupt(task: Task) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        if not pressed:
+            pressed.append(task)
+            os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.2)
 
     engine = WorkerEngine(queue, "w", prefetch=5)

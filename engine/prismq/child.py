@@ -18,7 +18,7 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from prismq import signals
-from prismq.errors import LeaseLostError, QueueDatabaseError
+from prismq.errors import LeaseLostError, QueueDatabaseError, QueueProgrammingError
 from prismq.execution import LEASE_LOST, Execution, Plan
 from prismq.models import Task
 from prismq.outcome import Outcome, raised
@@ -32,9 +32,6 @@ TELL_SECONDS: Final = 0.1
 END_SECONDS: Final = 2.0
 """How long an idle process has to end."""
 
-# What a child is told: a letter and a pickle.
-_ORDER, _CANCEL, _RENEWED = b"O", b"C", b"R"
-
 
 class Child:
     """Runs functions one after another in a process that lasts until one of them kills it; then in a new one."""
@@ -44,6 +41,8 @@ class Child:
         self._pipe: Connection | None = None
         self._lock = threading.Lock()  # guards what is sent, and the process against being killed for a task that ended
         self._current: Execution | None = None
+        self._number = 0  # of the order; what is said about another one counts no more
+        self._doomed = False  # it was killed, which takes effect in a moment
 
     def __enter__(self) -> Run:
         return self.run
@@ -72,19 +71,20 @@ class Child:
         process, pipe = self._start()
         with self._lock:
             self._current = execution
+            self._number += 1
+        execution.begin()
         execution.interrupt = lambda: self._interrupt(execution)
         if execution.cancelled is not None:
             self._interrupt(execution)
         try:
-            with suppress(OSError):  # its death is noticed below
-                self._send(_ORDER + order)
+            self._send("order", order)
             outcome = self._listen(execution, process, pipe)
         finally:
             with self._lock:
                 self._current = None
-        if outcome is None:
+        if outcome is None or self._doomed:
             how = self._bury(process)
-            if execution.cancelled is None:
+            if outcome is None and execution.cancelled is None:
                 outcome = Outcome(f"ChildProcessError: the process that ran it {how}")
         return outcome
 
@@ -98,6 +98,7 @@ class Child:
                 self._process.start()
             _alive.add(self._process)
             theirs.close()
+            connection.wait([self._pipe, self._process.sentinel])  # until it is there: that is not a handler's time
         return self._process, self._pipe
 
     def _listen(self, execution: Execution, process: BaseProcess, pipe: Connection) -> Outcome | None:
@@ -106,30 +107,34 @@ class Child:
             if pipe not in connection.wait([pipe, process.sentinel]) and not pipe.poll():
                 return None
             try:
-                what, value = pipe.recv()
+                number, what, value = pipe.recv()
             except (EOFError, OSError):
                 return None
-            if what == "ended":
+            if number != self._number:  # a thread that a handler has left behind
+                if what == "renew":
+                    self._send("answer", QueueProgrammingError("the handler whose lease this was has ended"))
+            elif what == "ended":
                 assert isinstance(value, Outcome)
                 return value
-            if what == "progress":
+            elif what == "progress":
                 execution.progress(*value)
             elif what == "log":
                 execution.log(*value)
             else:
-                self._send(_RENEWED + pickle.dumps(_renewed(execution, value)))
+                self._send("answer", _renewed(execution, value))
 
-    def _send(self, message: bytes) -> None:
-        with self._lock:
+    def _send(self, kind: str, content: object) -> None:
+        with self._lock, suppress(OSError):  # its death is noticed elsewhere
             if self._pipe is not None:
-                self._pipe.send_bytes(message)
+                self._pipe.send((kind, self._number, content))
 
     def _interrupt(self, execution: Execution) -> None:
         if execution.cancelled != LEASE_LOST:
             self._kill(execution)
             return
-        with suppress(OSError):
-            self._send(_CANCEL + pickle.dumps(execution.cancelled))
+        with self._lock, suppress(OSError):
+            if self._current is execution and self._pipe is not None:
+                self._pipe.send(("cancel", self._number, execution.cancelled))
         timer = threading.Timer(CANCEL_GRACE_SECONDS, self._kill, (execution,))
         timer.daemon = True
         timer.start()
@@ -137,6 +142,7 @@ class Child:
     def _kill(self, execution: Execution) -> None:
         with self._lock:
             if self._current is execution and self._process is not None:
+                self._doomed = True
                 self._process.kill()
 
     def _bury(self, process: BaseProcess) -> str:
@@ -146,7 +152,7 @@ class Child:
         process.close()
         if self._pipe is not None:
             self._pipe.close()
-        self._process = self._pipe = None
+        self._process, self._pipe, self._doomed = None, None, False
         if code is not None and code < 0:
             with suppress(ValueError):
                 name = signal.Signals(-code).name
@@ -178,75 +184,105 @@ def _renewed(execution: Execution, seconds: float | None) -> datetime | QueueDat
 # -- in the child -----------------------------------------------------------------------------------------------------
 
 
-class _LineToWorker:
-    """The line of a handler in the child. What is sent at intervals is sent by a thread, so that no handler waits."""
+class _Line:
+    """The line of the handler of one order; what it still says when that has ended, the worker drops."""
 
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-        self._sending = threading.Lock()
-        self._untold: tuple[float, str] | None = None
-        self._told = threading.Event()
-        self._answers: SimpleQueue[datetime | QueueDatabaseError] = SimpleQueue()
-        self.orders: SimpleQueue[bytes | None] = SimpleQueue()
-        self.at_work = False
-        self.cancelled: str | None = None
-        threading.Thread(target=self._receive, name="prismq-receive", daemon=True).start()
-        threading.Thread(target=self._tell_now_and_then, name="prismq-tell", daemon=True).start()
+    def __init__(self, number: int, wire: _Wire) -> None:
+        self._number = number
+        self._wire = wire
+
+    @property
+    def cancelled(self) -> str | None:
+        return self._wire.cancelled.get(self._number)
 
     def progress(self, fraction: float, note: str) -> None:
-        self._untold = (fraction, note)
-        self._told.set()
+        self._wire.tell_later(self._number, (fraction, note))
 
     def log(self, at: datetime, level: str, message: str, details: str | None) -> None:
-        self._send("log", (at, level, message, details))
+        self._wire.tell(self._number, "log", (at, level, message, details))
 
     def renew(self, seconds: float | None) -> datetime:
-        self._send("renew", seconds)
-        answer = self._answers.get()
+        answer = self._wire.ask(self._number, "renew", seconds)
         if isinstance(answer, QueueDatabaseError):
             if isinstance(answer, LeaseLostError):
-                self.cancelled = LEASE_LOST
+                self._wire.cancelled[self._number] = LEASE_LOST
             raise answer
         return answer
 
-    def end(self, outcome: Outcome) -> None:
-        self._tell()
-        self._send("ended", outcome)
 
-    def _send(self, what: str, value: Any) -> None:
-        with self._sending:
-            self._pipe.send((what, value))
+class _Wire:
+    """The child's end of the pipe. Progress is sent now and then by a thread, so that no handler waits for it."""
 
-    def _tell(self) -> None:
+    def __init__(self, pipe: Connection) -> None:
+        self.orders: SimpleQueue[tuple[int, bytes] | None] = SimpleQueue()
+        self.cancelled: dict[int, str] = {}
+        """Why orders should end, by their number."""
+        self._pipe = pipe
+        self._sending = threading.Lock()
+        self._asking = threading.Lock()
+        self._answers: SimpleQueue[datetime | QueueDatabaseError] = SimpleQueue()
+        self._later: tuple[int, tuple[float, str]] | None = None
+        self._is_later = threading.Event()
+        self._at_work = self._cut = False
+        threading.Thread(target=self._receive, name="prismq-receive", daemon=True).start()
+        threading.Thread(target=self._tell_now_and_then, name="prismq-tell", daemon=True).start()
+
+    def begin(self) -> None:
+        """From now on, the end of the worker is the end of this process, whatever it is doing."""
+        self._at_work = True
+        if self._cut:
+            os._exit(1)
+
+    def end(self, number: int, outcome: Outcome) -> None:
+        self._at_work = False
+        with suppress(OSError):  # the worker is gone, which the other thread will notice
+            self._tell_the_latest()
+            self.tell(number, "ended", outcome)
+        self.cancelled.clear()
+
+    def tell(self, number: int, what: str, value: Any) -> None:
         with self._sending:
-            untold, self._untold = self._untold, None
-            if untold is not None:
-                self._pipe.send(("progress", untold))
+            self._pipe.send((number, what, value))
+
+    def ask(self, number: int, what: str, value: Any) -> datetime | QueueDatabaseError:
+        with self._asking:
+            self.tell(number, what, value)
+            return self._answers.get()
+
+    def tell_later(self, number: int, progress: tuple[float, str]) -> None:
+        self._later = (number, progress)
+        self._is_later.set()
+
+    def _tell_the_latest(self) -> None:
+        with self._sending:
+            later, self._later = self._later, None
+            if later is not None:
+                self._pipe.send((later[0], "progress", later[1]))
 
     def _tell_now_and_then(self) -> None:
         while True:
-            self._told.wait()
-            self._told.clear()
+            self._is_later.wait()
+            self._is_later.clear()
             with suppress(OSError):
-                self._tell()
+                self._tell_the_latest()
             time.sleep(TELL_SECONDS)
 
     def _receive(self) -> None:
         while True:
             try:
-                message = self._pipe.recv_bytes()
+                kind, number, content = self._pipe.recv()
             except (EOFError, OSError):  # the worker has closed it, or is no more: nobody would take a result
-                if self.at_work:
+                self._cut = True
+                if self._at_work:
                     os._exit(1)
                 self.orders.put(None)
                 return
-            kind, rest = message[:1], message[1:]
-            if kind == _ORDER:
-                self.orders.put(rest)
-            elif kind == _CANCEL:
-                self.cancelled = pickle.loads(rest)
+            if kind == "order":
+                self.orders.put((number, content))
+            elif kind == "cancel":
+                self.cancelled[number] = content
             else:
-                self._answers.put(pickle.loads(rest))
+                self._answers.put(content)
 
 
 def _serve(pipe: Connection) -> None:
@@ -254,17 +290,17 @@ def _serve(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     signals.let_through()
-    line = _LineToWorker(pipe)
-    while (order := line.orders.get()) is not None:
-        line.at_work, line.cancelled = True, None
+    wire = _Wire(pipe)
+    wire.tell(0, "ready", None)
+    while (order := wire.orders.get()) is not None:
+        number, content = order
+        wire.begin()
         try:
-            plan, task = _understood(order)
-            outcome = call(plan, task, line)
+            plan, task = _understood(content)
+            outcome = call(plan, task, _Line(number, wire))
         except BaseException as error:
             outcome = raised(error)
-        line.at_work = False
-        with suppress(OSError):
-            line.end(outcome)
+        wire.end(number, outcome)
 
 
 def _understood(order: bytes) -> tuple[Plan, Task]:

@@ -27,7 +27,9 @@ from prismq.retry import RetryConfig
 _log = logging.getLogger("prismq.worker")
 
 LINGER_SECONDS: Final = 0.002
-"""How long the end of a task waits for that of others, while there are any, to be written with them."""
+"""How long the end of a task waits for that of others to be written with it."""
+LULL_SECONDS: Final = 0.02
+"""After so long without one, nobody else's is expected but of the tasks that are held."""
 MOST_TOGETHER: Final = 256
 """Tasks whose end is written in one transaction."""
 REPORT_SECONDS: Final = 0.25
@@ -92,7 +94,7 @@ class Clerk:
         self._held: dict[int, Execution] = {}
         self._ends: list[tuple[float, int, Execution]] = []  # a heap: whose time is up first
         self._renew_at = self._report_at = self._beat_at = math.inf
-        self._reported_at = self._first_end_at = -math.inf
+        self._reported_at = self._first_end_at = self._wrote_at = -math.inf
         self._closing_at = math.inf
         self._thread = threading.Thread(target=self._work, name="prismq-clerk", daemon=True)
 
@@ -132,7 +134,7 @@ class Clerk:
         return executions
 
     def begin(self, execution: Execution) -> None:
-        """Its handler starts: from now on its time runs."""
+        """Settle it as failed when its time is up, counted from now."""
         seconds = execution.plan.timeout_seconds if execution.plan is not None else None
         if seconds is not None:
             execution.ends = time.monotonic() + seconds
@@ -243,7 +245,8 @@ class Clerk:
         if self._ends:
             due = min(due, self._ends[0][0])
         if self._pile.ended:
-            if not self._held or len(self._pile.ended) >= MOST_TOGETHER:
+            lull = not self._held and now - self._wrote_at > LULL_SECONDS
+            if lull or len(self._pile.ended) >= MOST_TOGETHER:
                 return 0
             due = min(due, self._first_end_at + LINGER_SECONDS)
         return max(0.0, due - now)
@@ -290,6 +293,8 @@ class Clerk:
         else:
             refused = self._complete([execution for execution, _ in pile.ended])
             changes = Counter(completed=len(pile.ended) - len(refused))
+        if pile.ended:
+            self._wrote_at = time.monotonic()
         pile.ended, pile.logs, pile.reports = [], [], set()
         self._counts.completed += changes["completed"]
         self._counts.retried += changes["queued"]

@@ -16,7 +16,7 @@ from prismq.errors import QueueDatabaseError
 from prismq.execution import WORKER_STOPS, Execution
 from prismq.handlers import Handler
 from prismq.models import Task
-from prismq.outcome import Outcome
+from prismq.outcome import Outcome, raised
 from prismq.slots import EventLoop, Threads
 
 if TYPE_CHECKING:
@@ -155,12 +155,14 @@ class Shift:
                 if execution.cancelled is not None:  # its lease is lost already
                     continue
                 self._running.add(execution)
-            plan = self._engine.plan(execution.task, self._task_handler)
+            try:
+                plan = self._engine.plan(execution.task, self._task_handler)
+            except Exception as error:  # a registry of somebody else's
+                plan = raised(error)
             if isinstance(plan, Outcome):  # nobody can run it
                 self._take_off(execution, plan)
                 continue
             execution.plan = plan
-            self._clerk.begin(execution)
             (self._event_loop() if plan.is_async else self._threads).start(execution)
 
     def _event_loop(self) -> EventLoop:
@@ -201,16 +203,20 @@ class Shift:
             if self._idle.wait(min(left, LOOK_SECONDS)):
                 return
 
+    def _give_back_waiting(self) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, deque()
+        self._clerk.release(waiting)
+
     def _finish(self, claimer: threading.Thread) -> None:
         """Give back what was not begun, wait for the rest, then give that back too."""
-        claimer.join()
-        if self._stopping:
-            with self._lock:
-                waiting, self._waiting = self._waiting, deque()
-            self._clerk.release(waiting)
         try:
+            claimer.join()
+            if self._stopping:
+                self._give_back_waiting()
             self._drain(self._engine.grace_seconds)
         finally:
+            self._give_back_waiting()
             with self._lock:
                 running = list(self._running)
             for execution in running:
