@@ -252,4 +252,5 @@ def _phase(content: Result) -> Phase:
     """As it was before it became JSON."""
     fields = {name: content[name] for name in Phase.__slots__ if name in content and name != "curves"}
     latency = {name: Latency(**found) for name, found in content["latency"].items()}
-    return Phase(**fields | {"latency": latency, "account": Account(**content["account"])})
+    account = Account(**{"retried": 0} | content["account"])  # results from before there were retries have none
+    return Phase(**{"has_order": True} | fields | {"latency": latency, "account": account})

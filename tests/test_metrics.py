@@ -481,6 +481,24 @@ def test_the_housekeeper_rolls_up_what_finishes(open_queue: OPEN, path: Path) ->
     assert QueueMetrics(queue.database).get_queue_depth("t", "completed") == 100
 
 
+def test_the_housekeeper_notices_what_was_changed_by_hand(
+    open_queue: OPEN, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with QueueDatabase(path) as database:
+        database.initialize_schema()
+        add_many(database, 100)
+        assert roll_up(database) > 60
+        database.execute("UPDATE task_queue SET status = 'queued' WHERE id IN (SELECT id FROM task_queue LIMIT 60)")
+        assert QueueMetrics(database).get_queue_depth() != 100
+    monkeypatch.setattr("prismq.housekeeping.CHECK_SECONDS", 0.5)
+    queue = open_queue()
+    queue.enqueue("t")
+    deadline = time.monotonic() + 60
+    while QueueMetrics(queue.database).get_queue_depth() != 101:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_metrics_hold_no_writer_up_and_see_one_moment(open_queue: OPEN) -> None:
     """Sums and rows change hands all the time; together they are always what was enqueued."""
     queue = open_queue()

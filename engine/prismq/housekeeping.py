@@ -57,7 +57,7 @@ ROLL_UP_SECONDS: Final = 2.0
 ROLL_UP_SHARE: Final = 0.2
 """Of the time goes into rolling up at most while there are commits: it keeps writers waiting."""
 CHECK_SECONDS: Final = 600.0
-"""How often to see, when there is nothing else to do, whether the roll-ups agree with the rows."""
+"""How often to see at rest, after commits, whether the roll-ups agree with the rows."""
 HELD_PAUSE_SECONDS: Final = 0.1
 """How often the rest of each writer is set anew while a reader lets the WAL grow."""
 
@@ -115,7 +115,8 @@ class _House:
         self._leads = False
         self._changed_at: float | None = None  # since when not all of the WAL is copied
         self._roll_up_at = 0.0
-        self._rolling_up = True  # there may be something to be rolled up
+        self._rolling_up = False  # there may be something to be rolled up
+        self._unchecked = False  # the roll-ups may not agree with the rows
         self._check_at = time.monotonic() + CHECK_SECONDS
 
     def attend(self, events: int) -> float:
@@ -124,7 +125,7 @@ class _House:
         self._leads |= events != 0  # others are told nothing
         if events & (CHANGED | ELECTED):
             self._changed_at = now
-            self._rolling_up = True
+            self._rolling_up = self._unchecked = True
         if events & CHECKPOINT or self._checkpointer.delays:
             self._checkpointer.checkpoint(busy=True)
         elif self._changed_at is not None and now - self._changed_at >= IDLE_SECONDS:
@@ -149,7 +150,7 @@ class _House:
         """Roll up some finished tasks if it is time to; returns how long to wait for more, in seconds."""
         began = time.monotonic()
         if not self._rolling_up:
-            return math.inf
+            return self._check_roll_up(began)
         if began < self._roll_up_at and self._changed_at is not None:
             return self._roll_up_at - began
         more = rollup.roll_up(self._database)
@@ -159,13 +160,21 @@ class _House:
             return self._roll_up_at - ended
         self._rolling_up = False
         self._roll_up_at = ended + ROLL_UP_SECONDS
-        if self._changed_at is None and ended >= self._check_at:
-            self._check_at = ended + CHECK_SECONDS
-            if not rollup.check(self._database):
-                _log.info("finished tasks of %s were changed by hand: their sums are made anew", self._database.db_path)
-                self._rolling_up = True
-                return 0.0
-        return math.inf
+        return self._check_roll_up(ended)
+
+    def _check_roll_up(self, now: float) -> float:
+        """See, at rest, whether the sums are right, if it is time to; returns how long to wait for that."""
+        if not self._unchecked or self._changed_at is not None:
+            return math.inf
+        if now < self._check_at:
+            return self._check_at - now
+        self._unchecked = False
+        self._check_at = now + CHECK_SECONDS
+        if rollup.check(self._database):
+            return math.inf
+        _log.info("finished tasks of %s were changed by hand: their sums are made anew", self._database.db_path)
+        self._rolling_up = True
+        return 0.0
 
     def _let_in_and_bring_back(self) -> None:
         connection = self._database.get_connection()
