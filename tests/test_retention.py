@@ -282,6 +282,7 @@ def test_a_policy_that_cannot_be_read_stops_nobody(
     with pytest.raises(QueueMaintenanceError, match="retention policy"):
         prune(queue.database)
     queue.close()
+    caplog.clear()
     queue.enqueue("t", run_after="2000-01-01")
     assert queue.claim("w", lease_seconds=0.05, wait=10) is not None
     assert queue.claim("w", wait=10) is not None  # its lease was seen to

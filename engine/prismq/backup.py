@@ -17,7 +17,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -172,7 +172,11 @@ class QueueBackup:
         """The backups in the folder, newest first."""
         with _translated(f"the folder {self.backup_dir} can't be read"):
             paths = [path for path in self.backup_dir.glob("queue_backup_*.db") if _FILE.fullmatch(path.name)]
-        return sorted(map(BackupInfo.from_path, paths), key=lambda info: (info.created_at, info.path), reverse=True)
+        found = []
+        for path in paths:
+            with suppress(QueueBackupError):  # somebody else's clean-up was faster
+                found.append(BackupInfo.from_path(path))
+        return sorted(found, key=lambda info: (info.created_at, info.path), reverse=True)
 
     def get_latest_backup(self) -> BackupInfo | None:
         """The newest backup in the folder, if any."""
@@ -338,8 +342,9 @@ def _carry_over(live: Connection, staged: apsw.Connection) -> None:
 def _unfinished_in(folder: Path) -> Iterator[Path]:
     """A folder for what is not finished; it is gone at the end, and so are those of processes that were killed."""
     for left_over in folder.glob(f"{_UNFINISHED}*"):
-        if time.time() - left_over.stat().st_mtime > LEFT_OVER_SECONDS:
-            shutil.rmtree(left_over, ignore_errors=True)
+        with suppress(FileNotFoundError):  # its owner has finished just now
+            if time.time() - left_over.stat().st_mtime > LEFT_OVER_SECONDS:
+                shutil.rmtree(left_over, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=folder, ignore_cleanup_errors=True) as name:
         yield Path(name)
 

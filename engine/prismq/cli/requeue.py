@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from prismq import sql
 from prismq.cli import exits, options, output
 from prismq.cli.cancel import report, why_not
-from prismq.queue import TaskQueue
-
-PAGE: int = 100
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,17 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.all:
             outcomes = {one: "requeued" if queue.requeue(one) else why_not(queue, one) for one in arguments.ids}
             return report(outcomes, "requeued", arguments.json)
-        count = _requeue_all(queue, arguments.status or "dead_letter", arguments.type)
+        count = queue.requeue_all(arguments.type, arguments.status or "dead_letter")
     if arguments.json:
         output.print_json({"requeued": count})
     else:
         print(f"requeued {count}")
     return exits.OK
-
-
-def _requeue_all(queue: TaskQueue, status: str, kind: str | None) -> int:
-    count, before = 0, 2**63 - 1
-    while rows := queue.database.execute(sql.LIST, (before, status, kind, PAGE)).fetchall():
-        before = rows[-1][0]
-        count += sum(queue.requeue(row[0]) for row in rows)
-    return count
