@@ -11,9 +11,10 @@ import signal
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from prismq import Task, TaskQueue
@@ -83,6 +84,14 @@ def torment(crew: Workers, chance: random.Random) -> None:
         os.kill(process.pid, signal.SIGSTOP)
         time.sleep(1.5 * LEASE_SECONDS)
         os.kill(process.pid, signal.SIGCONT)
+
+
+def is_alive(process_id: int) -> bool:
+    """Whether a process of the test still runs."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(process_id)
+        process.wait(30)
+    return psutil.pid_exists(process_id)
 
 
 def read_diaries(folder: Path) -> dict[str, set[tuple[int, int]]]:
@@ -157,6 +166,7 @@ def test_every_task_ends_as_its_history_says(queue: TaskQueue, path: Path, tmp_p
         crew.replace_the_dead()
         time.sleep(0.1)
         crew.replace_the_dead()
+    assert not [file for file in folder.glob("*.txt") if is_alive(int(file.name.partition(".")[0]))]
     seen = read_diaries(folder)
     tasks = [queue.get(one) for one in ids]
     wrong = {task.id: (why_wrong(task, cancelled, seen), task) for task in tasks if task is not None}

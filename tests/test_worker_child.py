@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 import psutil
 import pytest
 
-from prismq import QueueProgrammingError, RetryConfig, Task, TaskHandlerRegistry, TaskQueue, WorkerEngine
+from prismq import QueueProgrammingError, RetryConfig, Task, TaskHandlerRegistry, TaskQueue, WorkerEngine, child
+from prismq.execution import Plan
 from tests.test_worker import LONG, lose, status, wait_for, working
-from tests.work import obey, process_id
+from tests.work import is_cancelled, leave_a_thread_behind, obey, process_id
 
 needs_signals = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
 
@@ -180,3 +182,37 @@ def run_in_processes(queue: TaskQueue) -> None:
 def test_a_process_that_may_have_no_children_is_said_so(queue: TaskQueue, hire: Any) -> None:
     with pytest.raises(QueueProgrammingError, match="daemonic"):
         hire().run(run_in_processes)
+
+
+def test_a_cancellation_that_comes_too_late_does_not_reach_the_next_task() -> None:
+    """The worker may tell of it just when the process has gone on to the next order."""
+    ours, theirs = child.SPAWN.Pipe()
+    process = child.SPAWN.Process(target=child._serve, args=(theirs,), daemon=True)
+    process.start()
+    theirs.close()
+    plan = Plan.of(is_cancelled, keep_result=True)
+    seen = []
+    for number, cancelled in ((1, 1), (2, 1), (3, 3)):
+        ours.send(("cancel", cancelled, "late"))
+        ours.send(("order", number, pickle.dumps((plan, Task(id=number)))))
+        while (message := ours.recv())[1] != "ended":
+            pass
+        seen.append(message[2].result)
+    assert seen == ["true", "false", "true"]
+    ours.close()
+    process.join(LONG)
+    assert process.exitcode == 0
+
+
+def test_what_a_handler_left_behind_is_not_taken_for_the_next_task(queue: TaskQueue, tmp_path: Path) -> None:
+    file = tmp_path / "said"
+    registry = TaskHandlerRegistry()
+    registry.register_handler("obey", obey)
+    registry.register_handler("leave", leave_a_thread_behind)
+    queue.enqueue("leave", {"file": str(file)}, priority=1)
+    after = queue.enqueue("obey", {"do": "sleep", "seconds": 1})
+    WorkerEngine(queue, "w", handler_registry=registry, pool="process").run_loop(max_iterations=2)
+    assert status(queue, after) == "completed"
+    assert queue.report(after) is None
+    assert queue.database.execute("SELECT count(*) FROM task_logs").fetchone()[0] == 0
+    assert file.read_text(encoding="utf-8") == "the handler whose lease this was has ended"

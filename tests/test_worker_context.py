@@ -121,8 +121,10 @@ def test_any_number_of_reports_costs_few_writes_and_the_last_one_is_written(queu
     def work(task: Task, context: TaskContext) -> None:
         nonlocal writes
         before = queue.database.get_connection().total_changes
-        for n in range(50_000):
-            context.progress(n / 50_000)
+        for n in range(300):
+            for _ in range(100):
+                context.progress(n / 300)
+            time.sleep(0.002)  # the worker could write each of these
         writes = queue.database.get_connection().total_changes - before
         context.progress(1, "the last one")
 

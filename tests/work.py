@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -57,3 +58,22 @@ def obey(task: Task, context: TaskContext) -> Any:
         case what:
             raise AssertionError(what)
     return None
+
+
+def is_cancelled(task: Task, context: TaskContext) -> bool:
+    return context.cancelled
+
+
+def leave_a_thread_behind(task: Task, context: TaskContext) -> None:
+    """One that goes on telling of this task, and wants its lease, when another one runs."""
+
+    def tell() -> None:
+        time.sleep(0.2)
+        context.progress(0.9, "from the one before")
+        context.log("info", "from the one before")
+        try:
+            context.renew(1000)
+        except Exception as error:
+            Path(task.get_payload_dict()["file"]).write_text(str(error), encoding="utf-8")
+
+    threading.Thread(target=tell).start()

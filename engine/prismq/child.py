@@ -72,6 +72,7 @@ class Child:
         with self._lock:
             self._current = execution
             self._number += 1
+        execution.begin()
         execution.interrupt = lambda: self._interrupt(execution)
         if execution.cancelled is not None:
             self._interrupt(execution)
@@ -97,6 +98,7 @@ class Child:
                 self._process.start()
             _alive.add(self._process)
             theirs.close()
+            connection.wait([self._pipe, self._process.sentinel])  # until it is there: that is not a handler's time
         return self._process, self._pipe
 
     def _listen(self, execution: Execution, process: BaseProcess, pipe: Connection) -> Outcome | None:
@@ -289,6 +291,7 @@ def _serve(pipe: Connection) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     signals.let_through()
     wire = _Wire(pipe)
+    wire.tell(0, "ready", None)
     while (order := wire.orders.get()) is not None:
         number, content = order
         wire.begin()

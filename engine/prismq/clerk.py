@@ -134,7 +134,7 @@ class Clerk:
         return executions
 
     def begin(self, execution: Execution) -> None:
-        """Its handler starts: from now on its time runs."""
+        """Settle it as failed when its time is up, counted from now."""
         seconds = execution.plan.timeout_seconds if execution.plan is not None else None
         if seconds is not None:
             execution.ends = time.monotonic() + seconds

@@ -72,6 +72,10 @@ class Execution:
     def token(self) -> tuple[int, str | None, int]:
         return self.task_id, self.task.locked_by, self.task.attempts
 
+    def begin(self) -> None:
+        """The handler starts now: its time runs."""
+        self._clerk.begin(self)
+
     def cancel(self, reason: str) -> None:
         """Tell the handler to end; the first reason counts."""
         if self.cancelled is None:

@@ -163,7 +163,6 @@ class Shift:
                 self._take_off(execution, plan)
                 continue
             execution.plan = plan
-            self._clerk.begin(execution)
             (self._event_loop() if plan.is_async else self._threads).start(execution)
 
     def _event_loop(self) -> EventLoop:

@@ -44,6 +44,7 @@ async def _awaited(value: Any) -> Any:
 def run_here(execution: Execution) -> Outcome:
     """Run a function in this thread."""
     assert execution.plan is not None
+    execution.begin()
     return call(execution.plan, execution.task, execution)
 
 
@@ -143,6 +144,7 @@ class EventLoop:
     async def _perform(self, execution: Execution) -> None:
         plan = execution.plan
         assert plan is not None
+        execution.begin()
         outcome: Outcome | None
         try:
             task = execution.task

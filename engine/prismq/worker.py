@@ -111,7 +111,6 @@ class WorkerEngine:
                     outcome: Outcome | None = plan
                 else:
                     execution.plan = plan
-                    clerk.begin(execution)
                     with nullcontext(run_coroutine) if plan.is_async else self.open_slot() as run:
                         outcome = run(execution)
             except BaseException as error:
