@@ -51,10 +51,10 @@ typedef struct known_file {
   dev_t device;
   ino_t inode;
   ofd_file what;
-  int lock;            /* the descriptor that has the locks; CLOSED: the structure is free */
-  int users;           /* descriptors that SQLite has open */
-  int is_locked;       /* a database: by `lock`. Used under SQLite's own mutex for the file */
-  unsigned idle_since; /* without users: a number that grows */
+  _Atomic(int) lock;      /* the descriptor that has the locks; CLOSED: the structure is free */
+  int users;              /* descriptors that SQLite has open */
+  _Atomic(int) is_locked; /* a database: by `lock`. Used under SQLite's own mutex for the file */
+  unsigned idle_since;    /* without users: a number that grows */
   struct known_file *next;
 } known_file;
 
@@ -133,7 +133,8 @@ static known_file *new_file(const char *path, const struct stat *facts, ofd_file
   file->device = facts->st_dev;
   file->inode = facts->st_ino;
   file->what = what;
-  file->users = file->is_locked = 0;
+  file->users = 0;
+  file->is_locked = 0;
   int lock = system_open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0);
   if (lock < 0) return NULL;
   if (!can_lock(lock) || !is_of(lock, file)) {

@@ -1,6 +1,7 @@
 """Costs are counted, so they come out the same each time."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def test_pages_are_repeatable_and_more_indexes_cost_more(tmp_path: Path) -> None
         assert one_index[operation] < five_indexes[operation]
 
 
+@pytest.mark.skipif("PRISMQ_COUNT_INSTRUCTIONS" not in os.environ, reason="a minute; set PRISMQ_COUNT_INSTRUCTIONS")
 @pytest.mark.skipif(not shutil.which("valgrind"), reason="no valgrind")
 def test_instructions_are_counted(tmp_path: Path) -> None:
     file = tmp_path / "costs.json"
