@@ -218,7 +218,7 @@ class Shift:
         finally:
             self._give_back_waiting()
             with self._lock:
-                running = list(self._running)
+                running = [execution for execution in self._running if not execution.settled]
             for execution in running:
                 self._clerk.settle(execution, Outcome("the worker was stopped before it was done", delay_seconds=0))
                 execution.cancel(WORKER_STOPS)
