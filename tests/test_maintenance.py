@@ -30,7 +30,8 @@ def test_checkpoints(queue: TaskQueue, maintenance: QueueMaintenance, mode: str)
     result = maintenance.checkpoint(mode)
     assert set(result) == {"busy", "log", "checkpointed"}
     assert result["busy"] == 0
-    assert result["log"] == result["checkpointed"]
+    # Beside PASSIVE the housekeeper may commit once more.
+    assert 0 <= result["checkpointed"] <= result["log"] if mode == "PASSIVE" else result["log"] == result["checkpointed"]
     if mode == "TRUNCATE":
         assert maintenance.get_database_stats()["wal_size_mb"] == 0.0
 
