@@ -176,7 +176,7 @@ def test_a_claim_leaves_expired_leases_to_the_housekeeper(queue: TaskQueue, capl
     returned = [record.threadName for record in caplog.records if "Lease expired" in record.getMessage()]
     assert len(returned) == 20
     # On a busy machine the housekeeper may come too late for the patience of a claim, but not as a rule.
-    assert returned.count("prismq-keeper") > 4
+    assert returned.count("prismq-keeper") > 10
 
 
 def test_a_lease_without_an_end_has_ended(queue: TaskQueue) -> None:

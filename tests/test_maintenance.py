@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import apsw
@@ -28,11 +29,14 @@ def test_checkpoints(queue: TaskQueue, maintenance: QueueMaintenance, mode: str)
     assert getattr(maintenance, f"CHECKPOINT_{mode}") == mode
     queue.enqueue("t")
     result = maintenance.checkpoint(mode)
+    for _ in range(100):  # the housekeeper may read just then, which PASSIVE does not wait for
+        if mode != "PASSIVE" or result["log"] == result["checkpointed"]:
+            break
+        time.sleep(0.05)
+        result = maintenance.checkpoint(mode)
     assert set(result) == {"busy", "log", "checkpointed"}
     assert result["busy"] == 0
-    # Beside PASSIVE the housekeeper may commit once more.
-    assert 0 <= result["checkpointed"] <= result["log"]
-    assert mode == "PASSIVE" or result["checkpointed"] == result["log"]
+    assert result["log"] == result["checkpointed"]
     if mode == "TRUNCATE":
         assert maintenance.get_database_stats()["wal_size_mb"] == 0.0
 

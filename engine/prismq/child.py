@@ -238,7 +238,10 @@ class _Wire:
         with suppress(OSError):  # the worker is gone, which the other thread will notice
             self._tell_the_latest()
             self.tell(number, "ended", outcome)
-        self.cancelled.clear()
+        for ended in [
+            other for other in list(self.cancelled) if other <= number
+        ]:  # the next one may be cancelled by now
+            self.cancelled.pop(ended, None)
 
     def tell(self, number: int, what: str, value: Any) -> None:
         with self._sending:
