@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import json
 import logging
 import math
 import threading
@@ -15,7 +14,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Self
 
-from prismq import clock, sql, submission
+from prismq import clock, heartbeat, sql, submission
 from prismq.context import NOTE_LIMIT_BYTES
 from prismq.errors import LeaseLostError, QueueDatabaseError, QueueDataError, QueueIntegrityError
 from prismq.execution import LEASE_LOST, TIME_UP, Execution
@@ -87,7 +86,7 @@ class Clerk:
         self._lease_seconds = lease_seconds
         self._counts = counts
         self._retry = retry
-        self._capabilities: str | None = None
+        self._capabilities: Mapping[str, Any] | None = None
         self._heartbeat_seconds = math.inf
         self._ready = threading.Condition()  # guards everything below
         self._pile = _Pile()
@@ -100,7 +99,7 @@ class Clerk:
 
     def register(self, capabilities: Mapping[str, Any], heartbeat_seconds: float) -> None:
         """Before the block: keep the worker's row in `workers` as well, beaten so often, and remove it at the end."""
-        self._capabilities = json.dumps(dict(capabilities))
+        self._capabilities = dict(capabilities)
         self._heartbeat_seconds = heartbeat_seconds
         self._beat_at = 0.0
 
@@ -396,16 +395,15 @@ class Clerk:
     def _beat(self, now: float) -> None:
         if now < self._beat_at or self._capabilities is None:
             return
-        at = clock.to_text(clock.now())
         database = self._queue.database
-        if self._beat_at == 0.0 or database.execute(sql.BEAT, (self._worker_id, at)).rowcount == 0:
-            database.execute(sql.REGISTER_WORKER, (self._worker_id, self._capabilities, at))
+        if self._beat_at == 0.0 or not heartbeat.beat(database, self._worker_id):
+            heartbeat.register(database, self._worker_id, self._capabilities)
         self._beat_at = now + self._heartbeat_seconds
 
     def _leave(self) -> None:
         if self._capabilities is not None:
             try:
-                self._queue.database.execute(sql.REMOVE_WORKER, (self._worker_id,))
+                heartbeat.remove(self._queue.database, self._worker_id)
             except QueueDatabaseError as error:
                 _log.warning("worker %s could not sign off: %s", self._worker_id, error)
 
