@@ -246,6 +246,7 @@ static int lead(prismq_handle *handle, const job *work, handover *service) {
     own->join_at_us = 0;
   }
   if (code == SQLITE_OK && groups && slots_waiting(side(handle), handle->syncs) != 0) code = serve(handle);
+  if (groups && own->count > 0) slots_publish(side(handle));
   FAILPOINT(commits);
   code = end_scope(handle, OWN, code);
   FAILPOINT(committed);

@@ -6,6 +6,7 @@
 #include "atomics.h"
 
 enum { FREE, AWAKE, WAITING, CALLED, IN_SERVICE, SERVED }; /* a place's state */
+enum { NO_REQUEST, HAS_REQUEST, KEEPS_REQUEST }; /* on its desk; the last: there, but its owner is up */
 enum {
   DEAD_US = 5000,     /* a task claimed for one who has died is given back after that long */
   STOPPED_US = 30000, /* for one who does not come for it, after that long */
@@ -62,10 +63,15 @@ int places_begin_service(sidecar *view, const ready_tasks *ready, desk_words *re
   for (uint32_t i = 0; i < count; i++) {
     int number = (int)((first % count + i) % count);
     place_words *place = &view->words->places[number];
-    if (load32(&place->state) != WAITING || !load32(&place->has_request) || fits(place, ready) != YES) continue;
+    if (load32(&place->state) != WAITING || load32(&place->has_request) != HAS_REQUEST || fits(place, ready) != YES)
+      continue;
     if (!platform_is_locked(&view->region, lock_of(number))) continue; /* it has died */
     store64(&place->called_at_us, (uint64_t)platform_steady_clock_us());
     if (!swap32(&place->state, WAITING, IN_SERVICE)) continue;
+    if (load32(&place->has_request) != HAS_REQUEST) { /* its owner was up meanwhile, and may be writing there */
+      (void)swap32(&place->state, IN_SERVICE, WAITING);
+      continue;
+    }
     memcpy(request, &view->words->desks[number], sizeof *request); /* what is read of it can't change any more */
     (void)add32(&place->calls, 1);
     (void)platform_wake(&view->region, &place->calls);
@@ -175,7 +181,7 @@ int places_enter(sidecar *view, const uint64_t *types, int64_t count, int offers
     place_words *place = &view->words->places[number];
     if (load32(&place->state) != FREE || !platform_try_lock(&view->region, lock_of(number))) continue;
     if (!swap32(&place->state, FREE, AWAKE)) continue; /* taken by another thread of this process: the lock is its */
-    store32(&place->has_request, 0);
+    store32(&place->has_request, NO_REQUEST);
     uint64_t kinds = 0; /* of more types than can be named */
     for (int64_t i = 0; i < count; i++) {
       kinds |= bloom_bit(types[i]);
@@ -240,6 +246,7 @@ void places_interrupt(sidecar *view, int place) {
 void places_arm(sidecar *view, int place) {
   if (view->words == NULL || place < 0) return;
   be_in_use(view, place); /* the file may have been wiped */
+  store32(&view->words->places[place].has_request, NO_REQUEST); /* there may be an answer in its place */
   store32(&view->words->places[place].state, WAITING);
   store32(&view->words->waiting, 1);
 }
@@ -250,11 +257,11 @@ platform_wait_end places_sleep(sidecar *view, int place, const desk_words *reque
   uint32_t seen = load32(&own->calls);
   if (load32(&own->state) != WAITING) return WAIT_WOKEN;
   int lies_there = request != NULL && place < SIDECAR_DESKS;
-  if (lies_there) {
+  /* Written once, while nobody serves: who begins to as a sleep ends would find it half written by the next one. */
+  if (lies_there && load32(&own->has_request) == NO_REQUEST)
     memcpy(&view->words->desks[place], request, offsetof(desk_words, text) + request->text_bytes);
-    store32(&own->has_request, 1);
-  }
+  if (lies_there) store32(&own->has_request, HAS_REQUEST);
   platform_wait_end end = platform_wait(&view->region, &own->calls, seen, timeout_us);
-  if (lies_there) store32(&own->has_request, 0);
+  if (lies_there) store32(&own->has_request, KEEPS_REQUEST);
   return load32(&own->state) != WAITING ? WAIT_WOKEN : end;
 }

@@ -49,7 +49,7 @@ typedef struct {
 typedef struct {
   volatile uint32_t calls;
   volatile uint32_t state;
-  volatile uint32_t has_request; /* on its desk */
+  volatile uint32_t has_request; /* on its desk; see places.c */
   volatile uint32_t type_count;  /* 0: any; more than PLACE_TYPES: types[0] has a bit for each; and PLACE_OFFERS */
   volatile uint64_t types[PLACE_TYPES];
   volatile uint64_t called_at_us; /* steady clock; or since when somebody claims for this one */

@@ -107,7 +107,10 @@ int slots_withdraw(sidecar *view, const slot_request *own) {
   return 1;
 }
 
-int slots_take_back(sidecar *view, const slot_request *own) { return move(view, own, SLOT_TAKEN, SLOT_FREE, 0); }
+int slots_take_back(sidecar *view, const slot_request *own) {
+  (void)load64(&view->words->group.submitted); /* after `slots_publish` */
+  return move(view, own, SLOT_TAKEN, SLOT_FREE, 0);
+}
 
 int slots_be_done(sidecar *view, const slot_request *own) {
   uint64_t found = load64(state_of(view, own->slot));
@@ -186,6 +189,8 @@ void slots_bury(sidecar *view) {
       (void)swap64(state_of(view, slot), found, word(0, SLOT_FREE, 0));
   }
 }
+
+void slots_publish(sidecar *view) { (void)or64(&view->words->group.submitted, 0); }
 
 void slots_answer(sidecar *view, const slot_request *taken, int code) {
   if (!move(view, taken, SLOT_TAKEN, SLOT_ANSWERED, code)) return; /* its owner has found out by itself */

@@ -69,6 +69,10 @@ int slots_unsettled(sidecar *view, uint64_t except, uint64_t tickets[GROUP_SLOTS
 /* Drops taken requests whose owner has died. */
 void slots_bury(sidecar *view);
 
+/* Before the transaction ends: the results in the slots stand there for owners who find out by the write lock that it is
+ * over. The lock orders the two as well, but it is the system's, of which the compiler knows nothing. */
+void slots_publish(sidecar *view);
+
 /* -- after the transaction
 
  * How it ended; the result stands in the slot. Wakes its owner. */
