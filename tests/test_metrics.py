@@ -58,8 +58,11 @@ def add(
     priority: int = 100,
     worker: str = "w",
 ) -> None:
-    started = None if seconds is None else text(hours_ago + seconds / 3600)
-    row = (kind, status, attempts, priority, worker, text(hours_ago + 1), started, text(hours_ago))
+    """Its processing took exactly `seconds`, in whole milliseconds."""
+    finished = clock.now() - timedelta(hours=hours_ago)
+    started = None if seconds is None else clock.to_text(finished - timedelta(milliseconds=round(seconds * 1000)))
+    created = clock.to_text(finished - timedelta(hours=1))
+    row = (kind, status, attempts, priority, worker, created, started, clock.to_text(finished))
     database.execute(ADD, row)
 
 
