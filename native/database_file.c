@@ -126,6 +126,10 @@ database_file *database_file_of_connection(sqlite3 *connection) {
   return database_file_of(file);
 }
 
+int database_file_sync(database_file *database) {
+  return database->original->xSync(database->file, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY);
+}
+
 const volatile uint32_t *database_file_change(database_file *database) {
   void volatile *index = NULL;
   enum { REGION_BYTES = 32768, CHANGE = 2 }; /* WalIndexHdr.iChange, "counter incremented each transaction" */

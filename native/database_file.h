@@ -41,6 +41,9 @@ database_file *database_file_of(sqlite3_file *file);
 /* The one of a connection's main database, NULL when another VFS has it. */
 database_file *database_file_of_connection(sqlite3 *connection);
 
+/* Has what was copied into the database reach the disk. SQLite's code. */
+int database_file_sync(database_file *database);
+
 /* A word in the WAL index that is another one after each commit by whomever; NULL before the index was needed. */
 const volatile uint32_t *database_file_change(database_file *database);
 

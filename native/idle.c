@@ -144,4 +144,8 @@ void prismq_keeper_note_due(prismq_keeper *keeper, int64_t due_ms) {
   keeper_note_due(side_of(keeper), due_ms, INT64_MIN / 2); /* its own call would wake nobody but itself */
 }
 
+int prismq_keeper_sync(prismq_keeper *keeper) {
+  return keeper->handle->file != NULL ? database_file_sync(keeper->handle->file) : SQLITE_OK;
+}
+
 void prismq_keeper_order_rest(prismq_keeper *keeper, int64_t rest_us) { gate_order_rest(side_of(keeper), rest_us); }

@@ -166,5 +166,7 @@ void prismq_keeper_call(prismq_keeper *keeper, const char *type, int64_t type_by
 /* The next delayed task or end of a lease was read from the database: forget, read, then say. */
 void prismq_keeper_forget_due(prismq_keeper *keeper);
 void prismq_keeper_note_due(prismq_keeper *keeper, int64_t due_ms);
+/* Has what checkpoints have copied into the database reach the disk. SQLite's code. */
+int prismq_keeper_sync(prismq_keeper *keeper);
 /* How long every writer rests before its turn, for the next 0.3 s; 2^31 - 1: nobody writes. */
 void prismq_keeper_order_rest(prismq_keeper *keeper, int64_t rest_us);

@@ -74,8 +74,9 @@ static int due_events(keeper *self, sidecar *view, const volatile uint32_t *chan
   if (take_wish(view, WISH_CHECKPOINT, &self->checkpoint_at_us, CHECKPOINT_REST_US, now)) events |= KEEP_CHECKPOINT;
   uint64_t due = load64(&view->words->keeper.due_ms);
   if (due != 0 && (int64_t)due <= platform_wall_clock_ms()) events |= KEEP_DUE;
-  if (change != NULL && *change != self->change) {
+  if (change != NULL && *change != self->change && now >= self->change_at_us) {
     self->change = *change;
+    self->change_at_us = now + TICK_US; /* who commits through this library says itself what there is to do */
     events |= KEEP_CHANGED;
   }
   if (now >= self->bury_at_us) {
@@ -87,6 +88,7 @@ static int due_events(keeper *self, sidecar *view, const volatile uint32_t *chan
 
 /* How long the one who leads may sleep. */
 static int64_t until_next_us(const keeper *self, const sidecar *view, int64_t at_most, int64_t now) {
+  if (self->change_at_us > now) at_most = smaller(at_most, self->change_at_us - now);
   const keeper_words *words = &view->words->keeper;
   uint32_t wanted = load32((volatile uint32_t *)&words->wanted);
   if (wanted & WISH_LOOK) at_most = smaller(at_most, self->look_at_us - now);

@@ -18,6 +18,7 @@ typedef struct {
   volatile uint32_t calls;    /* the word at which one sleeps who does not lead */
   int64_t look_at_us;       /* steady clock: not before then; wishes are kept until the time has come */
   int64_t checkpoint_at_us;
+  int64_t change_at_us;
   int64_t bury_at_us;
   orphan found;    /* with KEEP_ORPHAN */
   uint32_t ticks;

@@ -81,6 +81,8 @@ extern const sqlite3_slot *sqlite3_api;
 #define SQLITE_SHM_UNLOCK 1
 #define SQLITE_SHM_LOCK 2
 #define SQLITE_SHM_EXCLUSIVE 8
+#define SQLITE_SYNC_NORMAL 0x00002
+#define SQLITE_SYNC_DATAONLY 0x00010
 
 struct sqlite3_file {
   const sqlite3_io_methods *pMethods;

@@ -134,7 +134,7 @@ def test_another_process_follows_the_environments_file(queue: TaskQueue, path: P
         ("id_block = 0", r"id_block is 0; allowed is a whole number of ids from 1"),
         ("checkpoint_bytes = 4096", r"checkpoint_bytes is 4096; allowed is a whole number of bytes from 65,536"),
         ("restart_bytes = 100000", r"none may be larger than the one that follows it"),
-        ("wal_limit_bytes = 100000", r"restart_bytes is 8388608, more than wal_limit_bytes, 100000"),
+        ("wal_limit_bytes = 100000", r"restart_bytes is 16777216, more than wal_limit_bytes, 100000"),
         ("cache_size = ", r"this is no TOML"),
     ],
 )

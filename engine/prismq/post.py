@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from prismq import clock, native
+from prismq.errors import from_code
 
 if TYPE_CHECKING:
     from prismq.database import QueueDatabase
@@ -124,6 +125,11 @@ class Post:
         """Wake workers for `count` ready tasks of a type."""
         encoded = kind.encode("utf-8", "surrogatepass")
         self._lib.prismq_keeper_call(self._keeper, encoded, len(encoded), choosy, count)
+
+    def sync(self) -> None:
+        """Have what checkpoints have copied into the database reach the disk; QueueDatabaseError when it can't."""
+        if self._keeper is not None and (code := self._lib.prismq_keeper_sync(self._keeper)):
+            raise from_code(code, "what was copied into the database did not reach the disk", database=self._path)
 
     def order_delay(self, microseconds: int) -> None:
         """Have each writer rest that long before its turn, for the next moments."""

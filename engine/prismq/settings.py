@@ -77,7 +77,7 @@ class Settings:
     """Ids reserved at a time in AUTOINCREMENT's counter: so many enqueues write one page more once."""
     checkpoint_bytes: int = 4 * MIB
     """Of WAL not yet copied into the database that are worth a checkpoint while writers are busy."""
-    restart_bytes: int = 8 * MIB
+    restart_bytes: int = 16 * MIB
     """A WAL so long is begun anew. Only then are writers held, while the last few pages are copied."""
     long_wal_bytes: int = 48 * MIB
     """A WAL so long is begun anew even if much is left to copy meanwhile: writers outrun the copying."""

@@ -270,6 +270,25 @@ static void the_keeper_sees_that_something_was_committed(void) {
   view_close(&sleepers_view);
 }
 
+/* Whoever commits without a pause is looked at now and then, not after each commit. */
+static void commits_do_not_keep_the_keeper_busy(void) {
+  static volatile uint32_t commits;
+  store32(&commits, 0);
+  lead(&sleeper, &sleepers_view);
+  (void)add32(&commits, 1);
+  EXPECT(keeper_wait(&sleeper, &sleepers_view, &commits, LONG_US) == KEEP_CHANGED);
+  int64_t began = now_us();
+  for (int i = 0; i < 3; i++) {
+    (void)add32(&commits, 1);
+    EXPECT(keeper_wait(&sleeper, &sleepers_view, &commits, LONG_US) == KEEP_CHANGED);
+  }
+  EXPECT(now_us() - began > 3 * 30000);
+  (void)add32(&commits, 1);
+  EXPECT(keeper_wait(&sleeper, &sleepers_view, &commits, 1000) == 0);
+  (void)keeper_wait(&sleeper, &sleepers_view, NULL, 0);
+  view_close(&sleepers_view);
+}
+
 static int64_t time_to_stop_a_leader(void) {
   lead(&sleeper, &sleepers_view);
   fall_asleep();
@@ -389,6 +408,7 @@ const test keeper_tests[] = {
     {"a call wakes the keeper at once", a_call_wakes_the_keeper_at_once},
     {"the keeper wakes when something is due", the_keeper_wakes_when_something_is_due},
     {"the keeper sees that something was committed", the_keeper_sees_that_something_was_committed},
+    {"commits do not keep the keeper busy", commits_do_not_keep_the_keeper_busy},
     {"a wait can be stopped", a_wait_can_be_stopped},
     {"the keeper looks when a called worker has died", the_keeper_looks_when_a_called_worker_has_died},
     {"of many orphans none is lost", of_many_orphans_none_is_lost},
