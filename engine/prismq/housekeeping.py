@@ -229,7 +229,7 @@ class Checkpointer:
         restart = pages > self._restart_pages and now >= self._restart_at
         left = pages - copied
         worth = left >= (self._worth_pages if busy else 1)
-        if (restart or worth) and (read_on or pages < self._long_pages or left > self._long_pages):
+        if restart or worth:
             pages, copied = self._run("PASSIVE")[1:]
         # What is not copied yet will be while the restart holds the writers, so it should be little; unless the writers
         # outrun the copying, when holding them is the point.
