@@ -216,3 +216,16 @@ def test_what_a_handler_left_behind_is_not_taken_for_the_next_task(queue: TaskQu
     assert queue.report(after) is None
     assert queue.database.execute("SELECT count(*) FROM task_logs").fetchone()[0] == 0
     assert file.read_text(encoding="utf-8") == "the handler whose lease this was has ended"
+
+
+def test_a_process_whose_worker_died_while_it_started_leaves_without_complaint(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    ours, theirs = child.SPAWN.Pipe()
+    process = child.SPAWN.Process(target=child._serve, args=(theirs,), daemon=True)
+    ours.close()
+    process.start()
+    theirs.close()
+    process.join(60)
+    assert process.exitcode == 0
+    assert capfd.readouterr().err == ""

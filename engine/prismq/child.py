@@ -294,7 +294,8 @@ def _serve(pipe: Connection) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     signals.let_through()
     wire = _Wire(pipe)
-    wire.tell(0, "ready", None)
+    with suppress(OSError):  # the worker is gone already, which the other thread will notice
+        wire.tell(0, "ready", None)
     while (order := wire.orders.get()) is not None:
         number, content = order
         wire.begin()
