@@ -6,7 +6,6 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -130,11 +129,13 @@ def claim(
     lease_seconds: float,
 ) -> Claim:
     """What a worker asks for; raises InvalidTaskError. A worker asks the same again and again: kept for reuse."""
-    if isinstance(types, Iterable) and not isinstance(types, str):
+    if types is not None and not isinstance(types, str) and isinstance(types, Iterable):
         types = tuple(types)
     if capabilities is None:
-        with suppress(TypeError):  # something unhashable: _claim says what is wrong with it
+        try:
             return _plain_claim(worker_id, limit, types, strategy, lease_seconds)
+        except TypeError:
+            pass  # something unhashable: _claim says what is wrong with it
     return _claim(worker_id, limit, types, capabilities, strategy, lease_seconds)
 
 
