@@ -84,6 +84,7 @@ def groups(sizes: Sizes) -> list[Group]:
                     for kind in ("enqueue", "claim", "complete")
                     for name in ("p50", "p99")
                 ),
+                Figure("whole", "all three, tasks/s", ",.0f", False),
                 Figure("batch", "batch, tasks/s", ",.0f", False),
             ),
             partial(single, sizes.single, sizes.batch),
@@ -150,12 +151,15 @@ def groups(sizes: Sizes) -> list[Group]:
 
 
 def single(tasks: int, batch: int, ensemble: Ensemble) -> Figures:
-    """Latencies in us."""
+    """Latencies in us; `whole` is by the sum of them, checkpoints included that a median does not show."""
     (process,) = ensemble.add()
     found = process.ask("single", tasks=tasks)
     figures: Figures = {}
-    for kind in ("enqueue", "claim", "complete"):
+    kinds = ("enqueue", "claim", "complete")
+    for kind in kinds:
         figures[f"{kind}_p50"], figures[f"{kind}_p99"] = _percentiles(found[kind])
+    everything = all(found[kind] for kind in kinds)
+    figures["whole"] = tasks * 1000 / sum(sum(found[kind]) for kind in kinds) if everything else None
     return figures | {"batch": process.ask("batch", tasks=batch)["rate"]}
 
 
