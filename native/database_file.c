@@ -70,8 +70,8 @@ static int give_write_lock_up(database_file *database) {
   database->writing = 0;
   int code =
       database->original->xShmLock(database->file, WAL_WRITE_LOCK, 1, SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE);
-  gate_leave(&database->side, &database->pass);
-  slots_call(&database->side);
+  int submitted = slots_waiting(&database->side, 1) != 0;
+  if (gate_leave(&database->side, &database->pass, submitted) && !slots_call(&database->side)) gate_skip(&database->side);
   announcement_publish(&database->news, &database->side, database->written != 0);
   if (database->written > CHECKPOINT_BYTES) keeper_ask(&database->side, WISH_CHECKPOINT, 1);
   return code;

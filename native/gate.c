@@ -45,21 +45,45 @@ void gate_enter(sidecar *view, gate_pass *pass) {
   pass->queued = pass->called = pass->rested = 0;
 }
 
-static void wake_next(sidecar *view) {
-  gate_words *gate = &view->words->gate;
-  if (exchange32(&gate->contended, 0) == 0) return;
+static void keep_turn(gate_words *gate) {
   store64(&gate->kept_until_us, (uint64_t)(platform_steady_clock_us() + KEPT_US));
-  (void)add32(&gate->releases, 1);
-  if (platform_wake(&view->region, &gate->releases) == 0) store64(&gate->kept_until_us, 0);
 }
 
-void gate_leave(sidecar *view, gate_pass *pass) {
-  if (view->words == NULL) return;
-  store64(&view->words->gate.holder, 0);
+/* Whether somebody waited here. */
+static int wake_next(sidecar *view) {
+  gate_words *gate = &view->words->gate;
+  if (exchange32(&gate->contended, 0) == 0) return 0;
+  keep_turn(gate);
+  (void)add32(&gate->releases, 1);
+  if (platform_wake(&view->region, &gate->releases)) return 1;
+  store64(&gate->kept_until_us, 0);
+  return 0;
+}
+
+int gate_leave(sidecar *view, gate_pass *pass, int submitted) {
+  if (view->words == NULL) return 0;
+  gate_words *gate = &view->words->gate;
+  store64(&gate->holder, 0);
   pass->left_at_us = platform_steady_clock_us();
-  if (pass->comes_back && pass->times < TURN_TIMES && pass->left_at_us - pass->turn_began_us < TURN_US) return;
+  if (pass->comes_back && pass->times < TURN_TIMES && pass->left_at_us - pass->turn_began_us < TURN_US) return submitted;
   pass->times = 0;
-  wake_next(view);
+  int contended = load32(&gate->contended) != 0;
+  if (!submitted || (contended && load32(&gate->slots_next) == 0)) {
+    if (wake_next(view)) {
+      store32(&gate->slots_next, 1);
+      return 0;
+    }
+    return submitted;
+  }
+  store32(&gate->slots_next, 0);
+  if (contended || pass->comes_back) keep_turn(gate); /* who comes back without a pause would be first again */
+  return 1;
+}
+
+void gate_skip(sidecar *view) {
+  if (view->words == NULL) return;
+  store64(&view->words->gate.kept_until_us, 0);
+  (void)wake_next(view);
 }
 
 int gate_is_own(sidecar *view) { return view->words != NULL && load64(&view->words->gate.holder) == this_thread(); }
@@ -121,7 +145,7 @@ void gate_wait(sidecar *view, gate_pass *pass, int64_t waited_us, int64_t left_u
 void gate_give_up(sidecar *view, gate_pass *pass) {
   int called = pass->called;
   pass->queued = pass->called = pass->rested = 0;
-  if (view->words != NULL && called) wake_next(view);
+  if (view->words != NULL && called) gate_skip(view);
 }
 
 void gate_order_rest(sidecar *view, int64_t rest_us) {

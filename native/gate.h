@@ -30,9 +30,15 @@ typedef struct {
 /* Whether this one may ask SQLite for the write lock, or somebody else's turn it is. */
 int gate_may_ask(sidecar *view, gate_pass *pass);
 
-/* The lock was got; given back. */
+/* The lock was got. */
 void gate_enter(sidecar *view, gate_pass *pass);
-void gate_leave(sidecar *view, gate_pass *pass);
+
+/* The lock was given back. `submitted`: somebody waits for it in a slot, not here; the two kinds get every other turn.
+ * Whether one of those is to be called now. */
+int gate_leave(sidecar *view, gate_pass *pass, int submitted);
+
+/* None of those could be called: the turn, if it was kept for them, goes to one who waits here. */
+void gate_skip(sidecar *view);
 
 /* Whether the lock's holder is this very thread, by another connection: waiting would never end. */
 int gate_is_own(sidecar *view);

@@ -20,7 +20,8 @@ enum {
   YIELD_AGAIN_US = 20000, /* and is not given more of it in the midst of a transaction */
   BACK_US = 100,
   LONGEST_ORDER_US = 300000, /* of resting, before looking again */
-  NAME_BYTES = 48
+  NAME_BYTES = 48,
+  UNDONE = SQLITE_ABORT_ROLLBACK /* how a transaction ended in which something failed that was taken along */
 };
 
 static sidecar *side(prismq_handle *handle) { return &handle->file->side; }
@@ -123,19 +124,16 @@ static int find_done(prismq_handle *handle, int64_t *outcome) {
 
 /* -- doing what others have submitted */
 
-/* The result of the request just done, or its failure, goes into its slot. Nobody reads it before it is answered. */
-static void write_result(prismq_handle *handle, const slot_request *taken, int code) {
+/* The result of the request just done goes into its slot. Nobody reads it before it is answered. */
+static void write_result(prismq_handle *handle, const slot_request *taken) {
   slot_words *to = slots_of(side(handle), taken->slot);
   const prismq_result *result = &handle->result;
-  const char *bytes = code == SQLITE_OK ? result->text : result->message;
-  int64_t length = code == SQLITE_OK ? result->text_bytes : (int64_t)strlen(result->message);
-  int64_t numbers = code == SQLITE_OK && result->numbers_count <= SLOT_NUMBERS ? result->numbers_count : 0;
-  if (length > SLOT_TEXT_BYTES) length = 0; /* a task that is too long is read once more by its worker */
-  store32(&to->operation, (uint32_t)code);
+  int64_t length = result->text_bytes <= SLOT_TEXT_BYTES ? result->text_bytes : 0; /* it reads a longer task once more */
+  int64_t numbers = result->numbers_count <= SLOT_NUMBERS ? result->numbers_count : 0;
   store32(&to->numbers_count, (uint32_t)numbers);
   store32(&to->text_bytes, (uint32_t)length);
   if (numbers > 0) memcpy(to->numbers, result->numbers, (size_t)numbers * sizeof *to->numbers);
-  if (length > 0) memcpy(to->text, bytes, (size_t)length);
+  if (length > 0) memcpy(to->text, result->text, (size_t)length);
 }
 
 static int is_single(const job *work) {
@@ -146,43 +144,17 @@ static int is_single(const job *work) {
   return packed_claim(work, &wanted) && wanted.limit == 1;
 }
 
-/* In a savepoint where its failure could leave half of it. */
-static int do_alone(prismq_handle *handle, const job *work) {
-  scope opened;
-  if (!is_single(work)) return fail_with(handle, SQLITE_MISUSE, "a slot has one operation");
-  if (work->operation != OP_CLAIM) return execute_job(handle, work);
-  int code = begin_scope(handle, &opened);
-  return code == SQLITE_OK ? end_scope(handle, opened, execute_job(handle, work)) : code;
-}
-
-/* Failures that leave the transaction as it was, and are the caller's alone. Any other fails all that is in it. */
-static int is_of_the_request(int code) {
-  switch (code & 0xff) {
-    case SQLITE_OK:
-    case SQLITE_ERROR:
-    case SQLITE_TOOBIG:
-    case SQLITE_CONSTRAINT:
-    case SQLITE_MISMATCH:
-    case SQLITE_MISUSE:
-      return 1;
-    default:
-      return 0;
-  }
-}
-
-/* A failure is one of the whole transaction. */
+/* A failure may have left half of the operation behind, or have undone everything: it is one of the whole transaction. */
 static int do_taken(prismq_handle *handle, const slot_request *taken) {
   group *own = handle->group;
   const slot_words *request = &own->request;
   job work = packed_job((int)request->operation, request->count, request->numbers, request->numbers_count,
                         request->text, request->text_bytes);
   clear_result(handle);
-  int code = do_alone(handle, &work);
-  /* If SQLite has undone everything, the lock and the slot may be somebody else's by now. */
-  if (sqlite3_get_autocommit(handle->database)) return code != SQLITE_OK ? code : SQLITE_ABORT;
-  if (!is_of_the_request(code)) return code;
-  write_result(handle, taken, code);
-  if (code != SQLITE_OK) return SQLITE_OK; /* nothing of it was done */
+  if (!is_single(&work)) return fail_with(handle, SQLITE_MISUSE, "a slot has one operation");
+  int code = execute_job(handle, &work);
+  if (code != SQLITE_OK) return code;
+  write_result(handle, taken);
   int64_t outcome = handle->result.numbers_count > 0 ? handle->result.numbers[0] : 0;
   own->done[own->recorded++] = (done_operation){taken->ticket, outcome};
   return SQLITE_OK;
@@ -198,7 +170,7 @@ static void let_others_run(prismq_handle *handle) {
   if (back - now > YIELD_IS_LONG_US) handle->group->yield_at_us = back + YIELD_AGAIN_US;
 }
 
-/* Takes along what others have submitted. A failure is one of the whole transaction. */
+/* Takes along what others have submitted. A failure is one of the whole transaction; the handle's own result stays. */
 static int serve(prismq_handle *handle) {
   group *own = handle->group;
   sidecar *view = side(handle);
@@ -209,7 +181,7 @@ static int serve(prismq_handle *handle) {
   own->generation = slots_generation(view);
   for (uint64_t waiting = slots_waiting(view, handle->syncs); waiting != 0 && own->count < GROUP_SLOTS;) {
     slot_request *taken = &own->taken[own->count];
-    slots_take(view, &waiting, taken, &own->request);
+    slots_take(view, &waiting, handle->syncs, taken, &own->request);
     if (taken->slot >= 0) {
       own->count++;
       FAILPOINT(taken);
@@ -222,11 +194,31 @@ static int serve(prismq_handle *handle) {
   }
   if (code == SQLITE_OK && own->recorded > 0) code = record(handle);
   FAILPOINT(recorded);
-  take_result_back(handle, code);
+  take_result_back(handle);
   return code;
 }
 
+static void answer_taken(prismq_handle *handle, int code) {
+  group *own = handle->group;
+  for (int i = 0; i < own->count; i++) {
+    slots_answer(side(handle), &own->taken[i], code);
+    FAILPOINT(answered);
+  }
+}
+
 static int may_group(prismq_handle *handle) { return handle->group != NULL && side(handle)->words != NULL; }
+
+/* Something that was taken along failed. Nothing is done then: everybody does theirs alone, and who fails is told so. */
+static int start_over(prismq_handle *handle, const job *work) {
+  (void)end_scope(handle, OWN, SQLITE_ABORT);
+  FAILPOINT(undone);
+  answer_taken(handle, UNDONE);
+  clear_result(handle);
+  int code = begin_own(handle);
+  if (code != SQLITE_OK) return code;
+  set_now(handle);
+  return end_scope(handle, OWN, execute_job(handle, work));
+}
 
 /* The write lock is this one's: does its work, and that of others. */
 static int lead(prismq_handle *handle, const job *work, handover *service) {
@@ -240,20 +232,21 @@ static int lead(prismq_handle *handle, const job *work, handover *service) {
   }
   int groups = may_group(handle);
   if (groups) own->count = 0;
-  if (groups && own->buries) {
+  if (groups && own->buries && code == SQLITE_OK) {
     slots_bury(side(handle));
     own->buries = 0;
     own->join_at_us = 0;
   }
-  if (code == SQLITE_OK && groups && slots_waiting(side(handle), handle->syncs) != 0) code = serve(handle);
+  if (code == SQLITE_OK && groups && slots_waiting(side(handle), handle->syncs) != 0 && serve(handle) != SQLITE_OK) {
+    code = start_over(handle, work);
+    handover_end(handle, service, 0);
+    return code;
+  }
   if (groups && own->count > 0) slots_publish(side(handle));
   FAILPOINT(commits);
   code = end_scope(handle, OWN, code);
   FAILPOINT(committed);
-  for (int i = 0; groups && i < own->count; i++) {
-    slots_answer(side(handle), &own->taken[i], code);
-    FAILPOINT(answered);
-  }
+  if (groups) answer_taken(handle, code);
   handover_end(handle, service, code == SQLITE_OK);
   return code;
 }
@@ -319,16 +312,12 @@ static int is_count_of(const job *work, uint32_t numbers) {
 static int take_answer(prismq_handle *handle, const job *work) {
   group *own = handle->group;
   slot_words *from = slots_of(side(handle), own->own.slot);
-  int code = slots_code(side(handle), &own->own), failure = (int)load32(&from->operation);
+  int code = slots_code(side(handle), &own->own);
   uint32_t numbers = load32(&from->numbers_count), bytes = load32(&from->text_bytes);
   if (bytes > SLOT_TEXT_BYTES || numbers > SLOT_NUMBERS) return 0;
   clear_result(handle);
   if (code != SQLITE_OK) {
     fail_with(handle, code, sqlite3_errstr(code));
-  } else if (failure != SQLITE_OK) {
-    char message[sizeof handle->result.message];
-    (void)snprintf(message, sizeof message, "%.*s", (int)(bytes < sizeof message ? bytes : sizeof message - 1), from->text);
-    fail_with(handle, failure, message);
   } else if (!is_count_of(work, numbers)) {
     return 0;
   } else {
@@ -337,6 +326,13 @@ static int take_answer(prismq_handle *handle, const job *work) {
     (void)put_text(handle, from->text, bytes > 0 ? (int64_t)bytes - 1 : 0); /* which ends it with a NUL again */
   }
   return slots_be_done(side(handle), &own->own); /* else the file was wiped while this was read */
+}
+
+/* Whether it was taken along, and undone with all the rest because something of that failed. */
+static int is_undone(prismq_handle *handle) {
+  slot_request *own = &handle->group->own;
+  return slots_is(side(handle), own, SLOT_ANSWERED) && slots_code(side(handle), own) == UNDONE &&
+         slots_be_done(side(handle), own);
 }
 
 /* The result of what is known to be done; of a claimed task its worker reads the rest. */
@@ -357,7 +353,7 @@ static int settle(prismq_handle *handle, const job *work, int *code) {
   handover nobody = {.place = -1};
   int64_t outcome = 0;
   FAILPOINT(settles);
-  if (slots_withdraw(view, &own->own)) {
+  if (slots_withdraw(view, &own->own) || is_undone(handle)) {
     *code = lead(handle, work, &nobody);
     return 1;
   }
@@ -396,19 +392,21 @@ static int64_t rest_us(sidecar *view, int64_t waited, int64_t patience) {
 static int follow(prismq_handle *handle, const job *work) {
   group *own = handle->group;
   sidecar *view = side(handle);
+  gate_pass *pass = &handle->file->pass;
   int64_t timeout = handle->busy_timeout_ms * 1000, patience = PATIENCE_US;
   for (int impatient = 0;;) {
     uint32_t seen = load32(&slots_of(view, own->own.slot)->calls);
+    if (is_undone(handle)) return lead_in_turn(handle, work);
     if (slots_is(view, &own->own, SLOT_ANSWERED) && take_answer(handle, work)) return handle->result.code;
     int64_t now = platform_steady_clock_us(), waited = now - handle->asked_at_us;
     if (waited >= timeout && slots_withdraw(view, &own->own)) return give_up(handle, waited);
-    int64_t ordered = gate_rest_ordered_us(view, &handle->file->pass);
+    int64_t ordered = gate_rest_ordered_us(view, pass);
     int stuck = impatient && !slots_is(view, &own->own, SLOT_SUBMITTED);
-    if (stuck || (ordered == 0 && (impatient || !gate_is_held(view)))) {
+    if (stuck || (ordered == 0 && (impatient || pass->called || !gate_is_held(view)))) {
       /* Who took it has died or stopped, if not just slow: then this one waits in turn, as nobody else will call it. */
-      handle->file->pass.exempt = stuck; /* from orders to rest: what has become of it must be known */
+      pass->exempt = stuck; /* from orders to rest: what has become of it must be known */
       int code = stuck ? begin_own(handle) : begin_at_once(handle);
-      handle->file->pass.exempt = 0;
+      pass->exempt = pass->called = 0;
       if (code == SQLITE_OK && settle(handle, work, &code)) return code;
       if ((code & 0xff) != SQLITE_BUSY && (slots_withdraw(view, &own->own) || waited >= timeout)) return code;
       clear_result(handle);
@@ -416,9 +414,9 @@ static int follow(prismq_handle *handle, const job *work) {
     int64_t rest = ordered > 0 && ordered < LONGEST_ORDER_US ? ordered : rest_us(view, waited, patience);
     if (waited < timeout && rest > timeout - waited) rest = timeout - waited;
     FAILPOINT(sleeps);
-    slots_sleep(view, &own->own, seen, rest);
+    pass->called = slots_sleep(view, &own->own, seen, rest) == WAIT_WOKEN && slots_is(view, &own->own, SLOT_SUBMITTED);
     impatient = platform_steady_clock_us() - now >= rest;
-    if (impatient && ordered > 0 && ordered < GATE_CLOSED) gate_has_rested(&handle->file->pass);
+    if (impatient && ordered > 0 && ordered < GATE_CLOSED) gate_has_rested(pass);
     if (impatient && patience < LONGEST_PATIENCE_US) patience *= 2;
   }
 }
@@ -435,7 +433,7 @@ static int perform_joined(prismq_handle *handle, const job *work) {
 
 static int perform_in_group(prismq_handle *handle, const job *work) {
   sidecar *view = side(handle);
-  const gate_pass *pass = &handle->file->pass;
+  gate_pass *pass = &handle->file->pass;
   if (handle->group->count > 0 && platform_steady_clock_us() - pass->left_at_us < BACK_US) let_others_run(handle);
   if (!gate_is_held(view) && gate_rest_ordered_us(view, pass) == 0) {
     handover service;
@@ -450,7 +448,8 @@ static int perform_in_group(prismq_handle *handle, const job *work) {
   handle->file->keeps_side = 1;
   int code = submit(handle, work) ? follow(handle, work) : lead_in_turn(handle, work);
   handle->file->keeps_side = 0;
-  handle->file->pass.rested = 0; /* if others have done it, this was not its turn */
+  if (pass->called) gate_give_up(view, pass);
+  pass->rested = 0; /* if others have done it, this was not its turn */
   handle->asked_at_us = 0;
   return code;
 }

@@ -102,13 +102,7 @@ void set_result_aside(prismq_handle *handle) {
   memcpy(handle->result.at, handle->aside.result.at, sizeof handle->result.at);
 }
 
-/* Unless what was done meanwhile failed: then so did this. */
-void take_result_back(prismq_handle *handle, int code) {
-  swap_results(handle);
-  if (code == SQLITE_OK) return;
-  handle->result.code = code;
-  memcpy(handle->result.message, handle->aside.result.message, sizeof handle->result.message);
-}
+void take_result_back(prismq_handle *handle) { swap_results(handle); }
 
 /* -- statements */
 
@@ -188,7 +182,7 @@ int begin_at_once(prismq_handle *handle) {
   handle->at_once = 1;
   int code = begin_own(handle);
   handle->at_once = 0;
-  if (code == SQLITE_BUSY) clear_result(handle);
+  if ((code & 0xff) == SQLITE_BUSY) clear_result(handle);
   return code;
 }
 

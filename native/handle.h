@@ -75,7 +75,7 @@ int put_number(prismq_handle *handle, int64_t number);
 int put_text(prismq_handle *handle, const void *bytes, int64_t length);
 void set_now(prismq_handle *handle);
 void set_result_aside(prismq_handle *handle);
-void take_result_back(prismq_handle *handle, int code);
+void take_result_back(prismq_handle *handle);
 
 /* -- time: time_text.c */
 

@@ -32,7 +32,8 @@ typedef struct {
   volatile uint64_t rest_until_us; /* until then (steady clock) the following holds */
   volatile uint32_t rest_us;       /* how long each writer is to rest before its turn, so that the WAL stays bounded */
   volatile uint32_t watched; /* one of those who wait looks again soon, in case nobody calls */
-  uint32_t unused[4];
+  volatile uint32_t slots_next; /* the next turn is that of one who has submitted its operation: group.h */
+  uint32_t unused[3];
 } gate_words;
 
 /* Where the one who keeps house is called: keeper.h. */

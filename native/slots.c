@@ -86,10 +86,11 @@ void slots_submit(sidecar *view, const slot_request *own, slot_words *request, i
   (void)or64(&view->words->group.submitted, bit(own->slot));
 }
 
-void slots_sleep(sidecar *view, const slot_request *own, uint32_t seen, int64_t timeout_us) {
+platform_wait_end slots_sleep(sidecar *view, const slot_request *own, uint32_t seen, int64_t timeout_us) {
   slot_words *at = slots_of(view, own->slot);
-  (void)platform_wait(&view->region, &at->calls, seen, timeout_us);
+  platform_wait_end end = platform_wait(&view->region, &at->calls, seen, timeout_us);
   store64(&at->seen_at_us, (uint64_t)platform_steady_clock_us());
+  return end;
 }
 
 int slots_is(sidecar *view, const slot_request *own, slot_state state) {
@@ -149,7 +150,7 @@ static void copy_request(slot_words *from, slot_words *copy) {
   memcpy(copy->text, from->text, copy->text_bytes);
 }
 
-void slots_take(sidecar *view, uint64_t *of, slot_request *taken, slot_words *copy) {
+void slots_take(sidecar *view, uint64_t *of, int syncs, slot_request *taken, slot_words *copy) {
   int slot = first_in_turn(view, *of);
   taken->slot = -1;
   if (slot < 0) return;
@@ -166,8 +167,9 @@ void slots_take(sidecar *view, uint64_t *of, slot_request *taken, slot_words *co
   store32(&view->words->group.next, (uint32_t)slot + 1);
   *taken = (slot_request){slot, number, load64(&slots_of(view, slot)->ticket)};
   copy_request(slots_of(view, slot), copy);
-  if (load64(&slots_of(view, slot)->check) == check_of(copy, taken->ticket) && (taken->ticket & SLOT_NUMBER_MASK) == number)
-    return;
+  int is_whole = load64(&slots_of(view, slot)->check) == check_of(copy, taken->ticket);
+  int may_do = syncs || !(load64(&view->words->group.synced) & bit(slot)); /* it may have another owner by now */
+  if (is_whole && may_do && (taken->ticket & SLOT_NUMBER_MASK) == number) return;
   (void)slots_take_back(view, taken); /* its owner will do it */
   taken->slot = -1;
 }
@@ -199,12 +201,13 @@ void slots_answer(sidecar *view, const slot_request *taken, int code) {
   (void)platform_wake(&view->region, &to->calls);
 }
 
-void slots_call(sidecar *view) {
+int slots_call(sidecar *view) {
   for (uint64_t waiting = slots_waiting(view, 1); waiting != 0;) {
     int slot = first_in_turn(view, waiting);
     slot_words *called = slots_of(view, slot);
     (void)add32(&called->calls, 1);
-    if (platform_wake(&view->region, &called->calls)) return;
+    if (platform_wake(&view->region, &called->calls)) return 1;
     waiting &= ~bit(slot); /* about to sleep, and then it looks once more; or dead */
   }
+  return 0;
 }

@@ -42,7 +42,7 @@ slot_words *slots_of(sidecar *view, int slot);
 void slots_submit(sidecar *view, const slot_request *own, slot_words *request, int syncs);
 
 /* Sleeps until called; `seen` is the slot's `calls` before its owner last looked. */
-void slots_sleep(sidecar *view, const slot_request *own, uint32_t seen, int64_t timeout_us);
+platform_wait_end slots_sleep(sidecar *view, const slot_request *own, uint32_t seen, int64_t timeout_us);
 
 /* Whether the request is in this state; with ANSWERED, how its transaction ended. */
 int slots_is(sidecar *view, const slot_request *own, slot_state state);
@@ -59,8 +59,9 @@ int slots_be_done(sidecar *view, const slot_request *own);
 uint64_t slots_waiting(sidecar *view, int syncs);
 
 /* Takes a request of these, the first in turn, and copies it, as what stands in the file may change at any moment. The
- * bit of the slot that it looked at goes; `taken->slot` is -1 if there was no request of somebody who still waits. */
-void slots_take(sidecar *view, uint64_t *of, slot_request *taken, slot_words *copy);
+ * bit of the slot that it looked at goes; `taken->slot` is -1 if there was no request of somebody who still waits, or one
+ * that is to be synced by one who doesn't. */
+void slots_take(sidecar *view, uint64_t *of, int syncs, slot_request *taken, slot_words *copy);
 
 /* Requests that were taken, by whomever, and whose owners don't know yet what became of them: their tickets, but for those
  * of the slots `except`. How many. */
@@ -80,7 +81,7 @@ void slots_answer(sidecar *view, const slot_request *taken, int code);
 
 /* -- for one who has given the write lock up
 
- * Wakes one whose request nobody has taken. */
-void slots_call(sidecar *view);
+ * Wakes one whose request nobody has taken. Whether one slept. */
+int slots_call(sidecar *view);
 
 #endif

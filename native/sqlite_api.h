@@ -58,6 +58,7 @@ extern const sqlite3_slot *sqlite3_api;
 #define SQLITE_OK 0
 #define SQLITE_ERROR 1
 #define SQLITE_ABORT 4
+#define SQLITE_ABORT_ROLLBACK 516
 #define SQLITE_NOMEM 7
 #define SQLITE_TOOBIG 18
 #define SQLITE_CONSTRAINT 19

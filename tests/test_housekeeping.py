@@ -21,6 +21,7 @@ from prismq.housekeeping import Checkpointer
 OPEN = Callable[..., TaskQueue]
 FRAME_BYTES = 4096 + 24
 RESTART_PAGES = Settings().restart_bytes // 4096
+RECORDS = "SELECT name FROM queue_state WHERE name LIKE 'group %' ORDER BY name"
 INLINE_CHECKPOINT_PAGES = Settings().inline_checkpoint_bytes // 4096
 
 
@@ -186,6 +187,22 @@ def test_a_lease_without_an_end_has_ended(queue: TaskQueue) -> None:
     assert task is not None
     assert (task.id, task.attempts) == (task_id, 2)
     assert "a time that is not known" in str(task.error_message)
+
+
+def test_records_of_sidecar_files_out_of_use_are_dropped(open_queue: OPEN, path: Path) -> None:
+    now = time.time_ns() // 1_000_000
+    an_hour, half_an_hour, replaced_both, new = (f"group {now - ago * 60_000 << 16:016x}" for ago in (60, 30, 20, 1))
+    wiped = f"{half_an_hour} {5:016x}"
+    with QueueDatabase(path) as database:
+        database.initialize_schema()
+        names = [(name,) for name in (an_hour, half_an_hour, wiped, replaced_both, new)]
+        database.execute_many("INSERT INTO queue_state VALUES (?, x'')", names)
+    with open_queue() as queue:
+        queue.enqueue("t")
+        deadline = time.monotonic() + 30
+        while len(left := queue.database.execute(RECORDS).fetchall()) == len(names) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert [row[0] for row in left] == [replaced_both, new]
 
 
 def test_its_thread_ends_with_the_queue(open_queue: OPEN) -> None:

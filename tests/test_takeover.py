@@ -80,6 +80,22 @@ def test_a_called_worker_that_can_not_come_holds_a_task_no_longer_than_a_lease(
         assert at - made < 0.5 + LATE
 
 
+@pytest.mark.skipif(not (IS_COMPILED and colleague.can_stop()), reason="needs the compiled module and SIGSTOP")
+def test_a_task_of_a_dead_worker_comes_back_also_if_others_write_just_then(queue: TaskQueue, hire: HIRE) -> None:
+    victim, heir = hire("native"), hire("native")
+    queue.enqueue("warm")
+    assert victim.run(colleague.claim, "victim", {"wait": LONG})[0] is not None
+    victim.begin(colleague.claim, "victim", {"wait": LONG, "types": "t"})
+    time.sleep(SETTLED)
+    victim.signal(signal.SIGSTOP)
+    task_id = queue.enqueue("t")  # claimed for the victim in the same transaction
+    victim.kill()
+    with queue.database.transaction() as connection:  # longer than whoever keeps house waits for it
+        connection.execute("UPDATE queue_state SET value = value WHERE name = 'none'")
+        time.sleep(0.5)
+    assert heir.run(colleague.claim, "heir", {"wait": LONG, "types": "t"})[0] == task_id
+
+
 def claim_and_complete(queue: TaskQueue, worker: str) -> tuple[int | None, float]:
     task = queue.claim(worker, wait=LONG)
     at = time.time()

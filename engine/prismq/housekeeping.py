@@ -62,6 +62,8 @@ ROLL_UP_SHARE: Final = 0.2
 """Of the time goes into rolling up at most while there are commits: it keeps writers waiting."""
 CHECK_SECONDS: Final = 600.0
 """How often to see at rest, after commits, whether the roll-ups agree with the rows."""
+FORGOTTEN_AFTER: Final = timedelta(minutes=10)
+"""The records of a sidecar file are dropped when the one that replaced it is so old: nobody waits for so long."""
 HELD_PAUSE_SECONDS: Final = 0.1
 """How often the rest of each writer is set anew while a reader lets the WAL grow."""
 
@@ -118,6 +120,8 @@ class _House:
         self._checkpointer = Checkpointer(database, post.sync)
         self._retention = StoredRetention(database)
         self._leads = False
+        self._owed = 0  # events that were not attended to yet, because somebody else was writing
+        self._orphans: list[tuple[int, int]] = []
         self._changed_at: float | None = None  # since when not all of the WAL is copied
         self._roll_up_at = 0.0
         self._rolling_up = False  # there may be something to be rolled up
@@ -131,25 +135,38 @@ class _House:
         if events & (CHANGED | ELECTED):
             self._changed_at = now
             self._rolling_up = self._unchecked = True
-        if events & CHECKPOINT or self._checkpointer.delays:
+        if events & ORPHAN:
+            self._orphans.append(self._post.orphan)
+        self._owed |= events
+        self._serve_waiting_workers()
+        if self._owed & CHECKPOINT or self._checkpointer.delays:
             self._checkpointer.checkpoint(busy=True)
+            self._owed &= ~CHECKPOINT
         elif self._changed_at is not None and now - self._changed_at >= IDLE_SECONDS:
             self._checkpointer.checkpoint()
             self._changed_at = None
         self._post.order_delay(self._checkpointer.delay_us)
-        if events & ORPHAN:
-            self._database.execute(sql.UNCLAIM_ORPHAN, (*self._post.orphan, clock.to_text(clock.now())))
-        if events & (DUE | ELECTED):
-            self._let_in_and_bring_back()
-        if events & (DUE | ELECTED | CHANGED | LOOK):
-            self._post.expect(self._next_turn)
-            if self._post.is_anybody_waiting():
-                self._wake()
+        if self._owed & ELECTED:
+            self._database.execute(sql.FORGET_GROUPS, (_group_of(clock.now() - FORGOTTEN_AFTER),))
+            self._owed &= ~ELECTED
         until_roll_up = self._roll_up()
         if self._checkpointer.delays:
             return min(HELD_PAUSE_SECONDS, until_roll_up)
         until_retention = self._retention.attend() if self._leads else math.inf
         return min(IDLE_SECONDS if self._changed_at is not None else math.inf, until_roll_up, until_retention)
+
+    def _serve_waiting_workers(self) -> None:
+        """Make claimable what became so, and call those who sleep. What busy writers prevent stays owed."""
+        while self._orphans:
+            self._database.execute(sql.UNCLAIM_ORPHAN, (*self._orphans[-1], clock.to_text(clock.now())))
+            self._orphans.pop()
+        if self._owed & (DUE | ELECTED):
+            self._let_in_and_bring_back()
+        if self._owed & (DUE | ELECTED | CHANGED | LOOK | ORPHAN):
+            self._post.expect(self._next_turn)
+            if self._post.is_anybody_waiting():
+                self._wake()
+        self._owed &= CHECKPOINT | ELECTED
 
     def _roll_up(self) -> float:
         """Roll up some finished tasks if it is time to; returns how long to wait for more, in seconds."""
@@ -325,6 +342,11 @@ def let_in(connection: Connection) -> int:
     if connection.execute(sql.DUE, (now,)).fetchone() is None:
         return 0
     return connection.execute(sql.PROMOTE, (now, PROMOTE_LIMIT)).rowcount
+
+
+def _group_of(moment: datetime) -> str:
+    """The name below which the records of sidecar files stand that were made before; see `slots_generation`."""
+    return f"group {clock.epoch_ms(moment) << 16:016x}"
 
 
 def _as_time(turn: str) -> datetime:

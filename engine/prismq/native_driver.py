@@ -99,7 +99,7 @@ class NativeDriver:
         return tasks
 
     def _claim(self, wanted: Claim, expected: bool) -> list[Task] | None:
-        """The claimed tasks; None when there is nothing but leases that ran out, to be brought back first."""
+        """The claimed tasks; None to look again: leases ran out and are brought back first, or the task's own did."""
         worker, types, capabilities, strategy, limit, lease_ms = wanted
         worker_bytes = worker.encode()
         with self._hold():
@@ -122,10 +122,13 @@ class NativeDriver:
                 return None if result.expired else []
             numbers = self._ffi.unpack(result.numbers, result.numbers_count)
             text = self._ffi.unpack(result.text, result.text_bytes)
-        return self._tasks(worker, numbers, text)
+        return self._tasks(worker, numbers, text) or None
 
     def served(self, answer: Any, worker: str) -> list[Task]:
-        """The task that somebody else's enqueue claimed for this worker while it slept; see native/handover.h."""
+        """The task that somebody else's enqueue claimed for this worker while it slept; see native/handover.h.
+
+        Nothing if its lease has run out meanwhile.
+        """
         numbers = self._ffi.unpack(answer.numbers, answer.numbers_count)
         return self._tasks(worker, numbers, self._ffi.unpack(answer.text, answer.text_bytes))
 
@@ -136,7 +139,7 @@ class NativeDriver:
         count = len(numbers)
         texts = text.decode("utf-8", "replace").split("\0")
         if len(texts) != 3 + _TEXTS_PER_TASK * (count // _NUMBERS_PER_TASK):
-            return self._read_again(numbers)
+            return self._read_again(worker, numbers)
         at, lease_until = from_stored(texts[0]), from_stored(texts[1])
         tasks = []
         first_text = 2
@@ -237,10 +240,16 @@ class NativeDriver:
                 return []
             return self._ffi.unpack(self._result.numbers, self._result.numbers_count)  # type: ignore[no-any-return]
 
-    def _read_again(self, numbers: list[int]) -> list[Task]:
-        """A text that plain SQL put in has the separator in it: rare enough to read the claimed rows once more."""
-        ids = numbers[::_NUMBERS_PER_TASK]
-        return [Task.from_row(tuple(self._connection.execute(sql.GET, (task_id,)).fetchone())) for task_id in ids]
+    def _read_again(self, worker: str, numbers: list[int]) -> list[Task]:
+        """The claimed rows as they are now: a text was too long for its slot, or plain SQL put the separator into it.
+
+        Without those whose lease ran out before this: they are no longer the worker's.
+        """
+        rows = [
+            self._connection.execute(sql.GET_HELD, (task_id, worker)).fetchone()
+            for task_id in numbers[::_NUMBERS_PER_TASK]
+        ]
+        return [Task.from_row(tuple(row)) for row in rows if row is not None]
 
     def _close(self) -> None:
         handle, self._handle = self._handle, None

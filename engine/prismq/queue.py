@@ -443,7 +443,10 @@ class TaskQueue:
                             raise QueueProgrammingError("the queue was closed while this thread waited for a task")
                         called = place.sleep(left)
                     if service is not None and place.answer is not None:
-                        return service.served(place.answer, wanted.worker)
+                        tasks, place.answer = service.served(place.answer, wanted.worker), None
+                        if tasks:
+                            return tasks
+                        continue  # its lease has run out already
                     if result := attempt(True):
                         got = True
                         return result

@@ -240,8 +240,12 @@ RECORD_GROUP: Final = """INSERT INTO queue_state (name, value) VALUES (?1, ?2)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value"""
 # ?1 name
 GROUP_DONE: Final = "SELECT value FROM queue_state WHERE name = ?1"
-# Of every sidecar file there was: few, and nobody can tell when the last caller of one was told.
+# Of every sidecar file that may be in use: few.
 GROUPS_DONE: Final = "SELECT value FROM queue_state WHERE name >= 'group ' AND name < 'group!'"
+# Names begin with the time when the file was made. The newest that is old enough has replaced those before it.
+# ?1 the name of a file that is just old enough
+FORGET_GROUPS: Final = """DELETE FROM queue_state WHERE name >= 'group ' AND name <
+  (SELECT max(name) FROM queue_state WHERE name >= 'group ' AND name < ?1 AND length(name) = 22)"""
 
 # -- a housekeeper's --------------------------------------------------------------------------------------------------
 
@@ -276,6 +280,8 @@ _TASK: Final = """SELECT id, type, priority, payload, compatibility, status, att
   created_at_utc, updated_at_utc FROM task_queue"""
 # ?1 id
 GET: Final = f"{_TASK} WHERE id = ?1"
+# ?1 id, ?2 worker
+GET_HELD: Final = f"{_TASK} WHERE id = ?1 AND status = 'processing' AND locked_by = ?2"
 # The newest first. ?1 below this id, ?2 status or NULL, ?3 type or NULL, ?4 how many
 LIST: Final = f"""{_TASK}
 WHERE id < ?1 AND (?2 IS NULL OR status = ?2) AND (?3 IS NULL OR type = ?3) ORDER BY id DESC LIMIT ?4"""

@@ -39,6 +39,7 @@ CODE_SHIFT: Final = 32
 _LOWER_HALF: Final = (1 << CODE_SHIFT) - 1
 
 SQLITE_OK, SQLITE_ABORT, SQLITE_BUSY, SQLITE_FULL, SQLITE_CONSTRAINT = 0, 4, 5, 13, 19
+UNDONE: Final = 516
 WAIT_WOKEN, WAIT_CHANGED, WAIT_TIMED_OUT = range(3)
 
 
@@ -65,7 +66,7 @@ class Result(NamedTuple):
     """What it holds after that was done."""
 
     operation: int
-    code: int
+    is_done: bool = True  # else it were the same tuple as its request
 
 
 class SlotRequest(NamedTuple):
@@ -441,7 +442,7 @@ class Caller(Process):
         self.effects = (*self.effects, operation)
         return SQLITE_OK
 
-    def is_undone(self) -> Program[bool]:
+    def is_rolled_back(self) -> Program[bool]:
         """sqlite3_get_autocommit after a failure: SQLite has rolled back, and so given the write lock back."""
         if self.setting.undone == 0 or not (yield Step("rolls back by itself")):
             return False
@@ -492,16 +493,15 @@ class Caller(Process):
     # -- group.c: doing what others have submitted
 
     def do_taken(self, taken: SlotRequest, request: Request) -> Program[int]:
-        """A failure is one of the whole transaction: then SQLite has undone everything."""
+        """A failure is one of the whole transaction; it may be that SQLite has undone everything."""
         code = yield from self.execute_job(request.operation)
-        undone = yield from self.is_undone()
-        if undone:
+        if (yield from self.is_rolled_back()):
             code = SQLITE_FULL
-        if not undone or self.has(Flaw.WRITE_RESULT_WITHOUT_LOCK):
-            yield store64(self.slots_of(taken.slot, "content"), Result(request.operation, code))  # write_result
+        if code == SQLITE_OK or self.has(Flaw.WRITE_RESULT_WITHOUT_LOCK):
+            yield store64(self.slots_of(taken.slot, "content"), Result(request.operation))  # write_result
         if code == SQLITE_OK:
             self.done = (*self.done, Entry(taken.ticket, request.operation))
-        return SQLITE_FULL if undone else SQLITE_OK
+        return code
 
     def serve(self) -> Program[int]:
         self.done = self.done[:0]
@@ -537,19 +537,32 @@ class Caller(Process):
 
     def lead(self, operation: int) -> Program[Told]:
         code = yield from self.execute_job(operation)
-        if (yield from self.is_undone()) and not self.has(Flaw.SERVE_WITHOUT_TRANSACTION):
+        if (yield from self.is_rolled_back()) and not self.has(Flaw.SERVE_WITHOUT_TRANSACTION):
             code = SQLITE_FULL  # in execute_job or handover_claim
         self.taken = ()
         if code == SQLITE_OK and ((yield load64(self.group("submitted"))) != 0 or self.early):
-            code = yield from self.serve()
+            failure = yield from self.serve()
+            if failure != SQLITE_OK:
+                return (yield from self.start_over(operation, failure))
+            del failure
         if self.has(Flaw.ANSWER_BEFORE_COMMIT):
             yield from self.answer_taken(code)
         code = yield from self.end_scope(code)
         yield from self.answer_taken(code)
         return Told(code, operation)
 
+    def start_over(self, operation: int, failure: int) -> Program[Told]:
+        is_rolled_back = failure == SQLITE_FULL
+        yield from self.end_scope(SQLITE_FULL if is_rolled_back else SQLITE_ABORT)
+        del is_rolled_back
+        yield from self.answer_taken(UNDONE)
+        yield from self.take_write_lock(at_once=False)
+        code = yield from self.execute_job(operation)
+        if (yield from self.is_rolled_back()):
+            code = SQLITE_FULL
+        return Told((yield from self.end_scope(code)), operation)
+
     def answer_taken(self, code: int) -> Program[None]:
-        """In C a part of `lead`."""
         while self.taken:
             taken, self.taken = self.taken[0], self.taken[1:]
             yield from self.slots_answer(taken, code)
@@ -583,7 +596,7 @@ class Caller(Process):
         if code != SQLITE_OK:
             answer = Told(code, 0)
         elif isinstance(content, Result):
-            answer = Told(content.code, content.operation)
+            answer = Told(SQLITE_OK, content.operation)
         elif content is None:
             answer = Told(SQLITE_OK, 0)  # zeros: a claim that found nothing
         else:
@@ -592,8 +605,14 @@ class Caller(Process):
         yield from self.slots_be_done()
         return answer
 
+    def is_undone(self) -> Program[bool]:
+        is_so = (yield from self.slots_is(SLOT_ANSWERED)) and (yield from self.slots_code()) == UNDONE
+        return is_so and (yield from self.slots_be_done())
+
     def settle(self, operation: int) -> Program[Told]:
         if not self.has(Flaw.NO_WITHDRAWAL) and (yield from self.slots_withdraw()):
+            return (yield from self.lead(operation))
+        if (yield from self.is_undone()):
             return (yield from self.lead(operation))
         outcome = yield from self.find_done()
         answer = None
@@ -615,6 +634,8 @@ class Caller(Process):
         trusts = self.has(Flaw.NO_LOOK_AT_GATE_AFTER_SUBMIT)  # that somebody has the lock, as it was before
         while True:
             yield Step("look", self.slots_of(self.own.slot, "calls"))  # seen = load32
+            if (yield from self.is_undone()):
+                return (yield from self.lead_in_turn(operation))
             if (yield from self.slots_is(SLOT_ANSWERED)):
                 answer = yield from self.take_answer()
                 if answer is not None:

@@ -36,7 +36,7 @@ TAKES = ((A, "lead: load64 submitted"), (B, "slots_sleep: platform_wait"), (A, "
 # ... and has committed, and is stopped before it says so.
 COMMITTED = (*TAKES, (A, "slots_answer: swap64"))
 # SQLite has rolled back by itself, so that A has lost the lock in the midst of its work, and B has settled.
-UNDONE = (*TAKES, (A, "is_undone: ROLLBACK"), (A, "give_write_lock_up: store64 holder"), (B, "main: tell"))
+UNDONE = (*TAKES, (A, "is_rolled_back: ROLLBACK"), (A, "give_write_lock_up: store64 holder"), (B, "main: tell"))
 
 SETTINGS: dict[str, Setting] = {
     "nothing but wake-ups": Setting((2, 2), time_outs=False),
@@ -217,11 +217,10 @@ def test_functions_are_named_as_in_c(kind: type[Process]) -> None:
         "variables",
         "group",
         "gate_rest_ordered",
-        "is_undone",
+        "is_rolled_back",
         "take_along",
         "take_early",
         "do_early",
-        "answer_taken",
     }
     functions = {name for name, value in vars(kind).items() if inspect.isfunction(value) and not name.startswith("_")}
     assert {name for name in functions - own if not re.search(rf"\b{name}\(", sources)} == set()

@@ -7,7 +7,7 @@
 #include "atomics.h"
 #include "failpoint.h"
 
-const char *const failpoint_names[FAILPOINTS + 1] = {"began",    "commits", "committed", "answered", "taken",  "executed",
+const char *const failpoint_names[FAILPOINTS + 1] = {"began",    "commits", "committed", "answered", "taken",  "executed", "undone",
                                                      "recorded", "packed",  "submitted", "settles",  "sleeps", "anywhere"};
 
 void arm_failpoint(int failpoint, uint32_t nth, int stops) {

@@ -94,7 +94,7 @@ extern board_words *board;
 
 /* -- failpoints.c */
 
-enum { FAILPOINTS = 11, ANYWHERE = FAILPOINTS };
+enum { FAILPOINTS = 12, ANYWHERE = FAILPOINTS };
 extern const char *const failpoint_names[FAILPOINTS + 1];
 
 /* Who reaches the failpoint for the `nth` time from now dies, or stops. */

@@ -108,7 +108,8 @@ static void expect_nothing_but_no_harm(sidecar *view) {
   EXPECT(gate_may_ask(view, &pass));
   gate_enter(view, &pass);
   EXPECT(!gate_is_own(view) && gate_may_ask(view, &pass));
-  gate_leave(view, &pass);
+  EXPECT(!gate_leave(view, &pass, 0) && !gate_leave(view, &pass, 1));
+  gate_skip(view);
   for (int64_t waited = 0; waited < 20000; waited += 2000) gate_wait(view, &pass, waited, 20000 - waited);
   gate_give_up(view, &pass);
   gate_order_rest(view, 1000);
