@@ -89,6 +89,29 @@ def test_reading_beside_ones_own_transaction_is_fine(open_queue: OPEN) -> None:
         assert other.get(task_id) is not None
 
 
+def test_two_threads_that_wait_for_each_others_files_are_told(half_a_second: float, tmp_path: Path) -> None:
+    """Each has the write lock of one file and wants the other's: who has waited for long enough gives up."""
+    both_hold = threading.Barrier(2)
+
+    def cross(names: tuple[str, str]) -> str:
+        with TaskQueue(tmp_path / names[0]) as own, TaskQueue(tmp_path / names[1]) as other:
+            try:
+                with own.database.transaction():
+                    own.enqueue("own")
+                    both_hold.wait(10)
+                    other.enqueue("other's")
+            except QueueBusyError as error:
+                own.enqueue("later")  # no transaction is left open
+                return str(error)
+            return "done"
+
+    with ThreadPoolExecutor(2) as threads:
+        ends = list(threads.map(cross, [("a.db", "b.db"), ("b.db", "a.db")]))
+    told = [end for end in ends if end != "done"]
+    assert told
+    assert all(re.search(r"waiting 0\.[5-9]", end) for end in told)
+
+
 @pytest.mark.parametrize("finish", ["commit", "rollback", "close"])
 def test_what_a_thread_held_earlier_is_forgotten(open_queue: OPEN, finish: str) -> None:
     one, other = open_queue(), open_queue()
