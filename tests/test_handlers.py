@@ -157,7 +157,7 @@ def generator(task: Task) -> Iterator[int]:
         ({"handler": generator}, "generator function"),
         ({"description": None}, "description of the handler for 'resize' is None; it must be text"),
         ({"version": 2}, "version of the handler for 'resize' is 2; it must be text"),
-        ({"timeout_seconds": 0}, "timeout_seconds .* is 0; it must be a number of seconds above 0"),
+        ({"timeout_seconds": 0}, "timeout_seconds .* is 0; it must be a number of seconds, at least 0.001"),
         ({"timeout_seconds": -1}, "timeout_seconds"),
         ({"timeout_seconds": float("nan")}, "timeout_seconds"),
         ({"timeout_seconds": float("inf")}, "timeout_seconds"),

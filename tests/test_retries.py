@@ -20,6 +20,7 @@ from prismq import (
     TaskHandlerRegistry,
     TaskQueue,
     WorkerEngine,
+    clock,
 )
 from prismq import queue as queue_module
 
@@ -111,7 +112,9 @@ def test_a_backoff_that_is_none_is_refused_and_nothing_written(queue: TaskQueue,
 
 def test_an_unreadable_backoff_from_plain_sql_costs_no_task(queue: TaskQueue, caplog: pytest.LogCaptureFixture) -> None:
     task_id = queue.enqueue("t", retry=backoff(5))
-    for text in ("nonsense", "[1]", '{"speed": 3}', '{"initial_delay_seconds": -1}'):
+    too_long = '{"initial_delay_seconds": 4e9, "max_delay_seconds": 4e9}'
+    too_deep = '{"speed": ' + "[" * 100_000
+    for text in ("nonsense", "[1]", '{"speed": 3}', '{"initial_delay_seconds": -1}', too_long, too_deep):
         queue.database.execute("UPDATE task_options SET retry = ?", (text,))
         queue.database.execute("UPDATE task_queue SET run_after_utc = created_at_utc, attempts = 0")
         task = queue.claim("w")
@@ -121,6 +124,23 @@ def test_an_unreadable_backoff_from_plain_sql_costs_no_task(queue: TaskQueue, ca
         assert 0.9 <= delay(queue, task_id) <= 1.1
         assert f"task {task_id} has a backoff that can't be read" in caplog.text
         caplog.clear()
+
+
+@pytest.mark.parametrize("name", ["initial_delay_seconds", "max_delay_seconds"])
+@pytest.mark.parametrize("wrong", [-1, 4e9, float("inf"), float("nan"), "5", True])
+def test_a_delay_that_no_task_can_wait_is_no_backoff(name: str, wrong: Any) -> None:
+    with pytest.raises(
+        ValueError, match=f"RetryConfig.{name} is .*; it must be a number of seconds, at least 0 and at"
+    ):
+        RetryConfig(**{name: wrong})
+
+
+def test_jitter_leads_to_no_time_that_can_not_be(queue: TaskQueue) -> None:
+    for jitter in (1, 1e300, 1.7e308):
+        for _ in range(20):
+            queue.enqueue("t", retry=RetryConfig(clock.MAX_SECONDS, clock.MAX_SECONDS, jitter_factor=jitter))
+    tasks = queue.claim_many("w", 60)
+    assert queue.fail_many([(task, "x") for task in tasks]) == ["queued"] * 60
 
 
 def test_a_handler_says_when_to_try_again(queue: TaskQueue) -> None:

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Final
+
+MAX_SECONDS: Final = 100 * 366 * 86400.0
+"""The longest duration: a century, so that no time it leads to is beyond the year 9999."""
 
 _EPOCH = datetime(1970, 1, 1)
 _MILLISECOND = timedelta(milliseconds=1)
 _STORED_LENGTHS = (23, 19)  # with and without milliseconds
+
+
+def seconds(value: object, lowest: float = 0.0) -> float:
+    """A duration, unchanged; ValueError says what it must be."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not lowest <= value <= MAX_SECONDS:
+        raise ValueError(f"it must be a number of seconds, at least {lowest:g} and at most {MAX_SECONDS:.0f}")
+    return value
 
 
 def now() -> datetime:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import math
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from prismq import submission
 from prismq.errors import TaskHandlerAlreadyRegisteredError, TaskHandlerNotRegisteredError
 from prismq.models import Task
 from prismq.retry import RetryConfig
@@ -51,11 +51,8 @@ class TaskHandlerInfo:
         for name in ("description", "version"):
             if not isinstance(value := getattr(self, name), str):
                 raise ValueError(f"{name} {of_type} is {value!r:.100}; it must be text")
-        if not (self.timeout_seconds is None or _is_duration(self.timeout_seconds)):
-            raise ValueError(
-                f"timeout_seconds {of_type} is {self.timeout_seconds!r:.100}; "
-                "it must be a number of seconds above 0, or None for no limit"
-            )
+        if self.timeout_seconds is not None:
+            submission.duration(self.timeout_seconds, f"timeout_seconds {of_type}")
         if not (self.retry is None or isinstance(self.retry, RetryConfig)):
             raise ValueError(f"retry {of_type} is {self.retry!r:.100}; it must be a RetryConfig, or None")
         if not isinstance(self.keep_result, bool):
@@ -214,7 +211,3 @@ def _already(first: TaskHandlerInfo, second: TaskHandlerInfo, advice: str) -> Ta
 
 def _name(function: Handler) -> str:
     return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', type(function).__name__)}"
-
-
-def _is_duration(value: object) -> bool:
-    return not isinstance(value, bool) and isinstance(value, (int, float)) and 0 < value < math.inf

@@ -31,7 +31,7 @@ class WorkerHeartbeat:
 
     def __init__(self, db: QueueDatabase, stale_threshold_seconds: float = STALE_SECONDS) -> None:
         self._database = db
-        self.stale_threshold_seconds = _seconds(stale_threshold_seconds, "stale_threshold_seconds")
+        self.stale_threshold_seconds = submission.duration(stale_threshold_seconds, "stale_threshold_seconds", 0)
 
     def update_heartbeat(self, worker_id: str, capabilities: Mapping[str, Any]) -> None:
         """Register the worker, or tell that it is alive and what it can do now.
@@ -184,7 +184,3 @@ def _worker(row: Row) -> Worker:
         return Worker.from_dict(dict(row))
     except ValueError:  # a heartbeat that is no time, from plain SQL
         return Worker(row["worker_id"], row["capabilities"], None)
-
-
-def _seconds(value: float, name: str) -> float:
-    return submission.milliseconds(value, name) / 1000

@@ -42,7 +42,7 @@ class TaskLogger:
         self._buffer: LogBuffer | None = None
         if buffered:
             submission.count(capacity, "capacity")
-            submission.milliseconds(flush_seconds, "flush_seconds")
+            submission.duration(flush_seconds, "flush_seconds", 0)
             self._buffer = LogBuffer(db, capacity, flush_seconds)
             weakref.finalize(self, self._buffer.abandon).atexit = False
 

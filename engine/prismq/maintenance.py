@@ -75,7 +75,7 @@ class QueueMaintenance:
         """
         brought_back = 0
         with _translated("not all stale leases were brought back"):
-            submission.milliseconds(timeout_seconds, "timeout_seconds")
+            submission.duration(timeout_seconds, "timeout_seconds", 0)
             connection = self.db.get_connection()
             while (chunk := reap(connection, timeout_seconds)) == REAP_CHUNK:
                 brought_back += chunk

@@ -37,12 +37,12 @@ class QueueMonitoring:
 
     def get_stale_workers(self, stale_threshold_seconds: float = heartbeat.STALE_SECONDS) -> list[Worker]:
         """Those whose last heartbeat is longer ago, the oldest first."""
-        submission.milliseconds(stale_threshold_seconds, "stale_threshold_seconds")
+        submission.duration(stale_threshold_seconds, "stale_threshold_seconds", 0)
         return heartbeat.stale_workers(self._database, stale_threshold_seconds)
 
     def get_active_workers(self, active_threshold_seconds: float = heartbeat.ACTIVE_SECONDS) -> list[Worker]:
         """Those whose last heartbeat is no longer ago, the newest first."""
-        submission.milliseconds(active_threshold_seconds, "active_threshold_seconds")
+        submission.duration(active_threshold_seconds, "active_threshold_seconds", 0)
         return heartbeat.active_workers(self._database, active_threshold_seconds)
 
     def remove_worker(self, worker_id: str) -> bool:

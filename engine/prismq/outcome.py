@@ -7,7 +7,7 @@ import traceback
 from dataclasses import dataclass
 from typing import Any, Final
 
-from prismq import submission
+from prismq import clock, submission
 from prismq.errors import Discard, RetryLater
 
 ERROR_LIMIT_BYTES: Final = 4096
@@ -38,7 +38,7 @@ def returned(value: Any) -> Outcome:
     try:
         result = json.dumps(value, separators=(",", ":"), allow_nan=False)  # ASCII: nothing in it can't be stored
     except (TypeError, ValueError, RecursionError) as error:
-        return Outcome(complaint=f"the result was not kept, it can't be written as JSON: {error}")
+        return Outcome(complaint=f"the result was not kept, it can't be written as JSON: {_message(error)}")
     if len(result) > RESULT_LIMIT_BYTES:
         size = f"it has {len(result):,} bytes of JSON, the limit is {RESULT_LIMIT_BYTES:,}"
         return Outcome(complaint=f"the result was not kept, {size}")
@@ -51,7 +51,7 @@ def raised(error: BaseException) -> Outcome:
     if isinstance(error, Discard):
         return Outcome(text, retry=False)
     if isinstance(error, RetryLater):
-        return Outcome(text, delay_seconds=min(error.seconds, submission.MAX_SECONDS))
+        return Outcome(text, delay_seconds=min(error.seconds, clock.MAX_SECONDS))
     try:
         frames = error.__traceback__ and error.__traceback__.tb_next
         trace = "".join(traceback.format_exception(type(error), error, frames))

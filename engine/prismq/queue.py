@@ -299,7 +299,7 @@ class TaskQueue:
     def cancel(self, task_id: int) -> bool:
         """End a queued or running task as failed, "Cancelled by user"; False when it has ended already or is unknown.
 
-        A running handler finds out when its next renewal or completion is refused.
+        A running handler is told by its worker within a second or two; what it still does is refused.
         """
         return self.database.execute(sql.CANCEL, (_id(task_id), clock.to_text(clock.now()))).rowcount == 1
 
@@ -392,7 +392,7 @@ class TaskQueue:
         for task_id, text in self.database.execute(sql.RETRIES, (json.dumps(ids),)).fetchall():
             try:
                 found[task_id] = RetryConfig.from_dict(json.loads(text))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 _log.warning("task %s has a backoff that can't be read, the usual one is used: %s", task_id, error)
         return found
 
@@ -490,4 +490,4 @@ def _settled(task: Task, status: str) -> None:
 
 def _check_wait(seconds: float | None) -> None:
     if seconds is not None:
-        submission.milliseconds(seconds, "wait")
+        submission.duration(seconds, "wait", 0)

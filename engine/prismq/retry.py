@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Self
 
+from prismq import clock
+
 
 @dataclass(frozen=True)
 class RetryConfig:
-    """Exponential backoff with jitter; all delays in seconds."""
+    """Exponential backoff with jitter; all delays in seconds. ValueError for what can't be."""
 
     initial_delay_seconds: float = 1.0
     max_delay_seconds: float = 300.0
@@ -18,15 +21,17 @@ class RetryConfig:
     jitter_factor: float = 0.1
 
     def __post_init__(self) -> None:
-        for name, lowest in (
-            ("initial_delay_seconds", 0),
-            ("max_delay_seconds", 0),
-            ("backoff_multiplier", 1),
-            ("jitter_factor", 0),
-        ):
+        for name in ("initial_delay_seconds", "max_delay_seconds"):
+            try:
+                clock.seconds(getattr(self, name))
+            except ValueError as error:
+                raise ValueError(f"RetryConfig.{name} is {getattr(self, name)!r:.100}; {error}") from None
+        for name, lowest in (("backoff_multiplier", 1), ("jitter_factor", 0)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not lowest <= value < float("inf"):
-                raise ValueError(f"RetryConfig.{name} is {value!r}; it must be a finite number of at least {lowest}")
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not lowest <= value < math.inf:
+                raise ValueError(
+                    f"RetryConfig.{name} is {value!r:.100}; it must be a finite number of at least {lowest}"
+                )
 
     @classmethod
     def from_dict(cls, values: object) -> Self:
@@ -45,4 +50,5 @@ class RetryConfig:
         except OverflowError:
             delay = self.max_delay_seconds
         delay = min(delay, self.max_delay_seconds)
-        return max(0.0, delay * (1 + random.uniform(-self.jitter_factor, self.jitter_factor)))
+        jittered = delay * (1 + random.uniform(-self.jitter_factor, self.jitter_factor))
+        return min(max(0.0, jittered), clock.MAX_SECONDS)

@@ -20,8 +20,6 @@ from prismq.retry import RetryConfig
 RunAfter = datetime | timedelta | str | None
 """When a task may first run: a time (naive is UTC), ISO-8601 text, a delay from now, or None for at once."""
 
-MAX_SECONDS: Final = 100 * 366 * 86400.0
-
 
 def _encoder(sort_keys: bool) -> Callable[[Any], str]:
     """Compact JSON. `JSONEncoder.encode` makes a new C encoder at every call; one made once takes half the time."""
@@ -207,19 +205,26 @@ def task_id(value: object) -> int:
 
 def milliseconds(seconds: object, name: str, lowest: float = 0.0) -> int:
     """A duration in seconds as whole ms, at least 1 when positive."""
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not lowest <= seconds <= MAX_SECONDS:
-        raise InvalidTaskError(f"{name} is {seconds!r}; it must be a number of seconds, at least {lowest:g}")
-    return max(1, round(seconds * 1000)) if seconds else 0
+    checked = duration(seconds, name, lowest)
+    return max(1, round(checked * 1000)) if checked else 0
+
+
+def duration(seconds: object, name: str, lowest: float = 0.001) -> float:
+    """A duration in seconds, unchanged."""
+    try:
+        return clock.seconds(seconds, lowest)
+    except ValueError as error:
+        raise InvalidTaskError(f"{name} is {seconds!r:.100}; {error}") from None
 
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def count(value: object, name: str) -> int:
-    """A whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
-        raise InvalidTaskError(f"{name} is {value!r}; it must be a whole number of at least 1")
+def count(value: object, name: str, lowest: int = 1) -> int:
+    """A whole number."""
+    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value < 2**31:
+        raise InvalidTaskError(f"{name} is {value!r:.100}; it must be a whole number of at least {lowest}")
     return value
 
 
