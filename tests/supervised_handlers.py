@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import time
 
 import prismq
-from prismq import Task, TaskHandlerRegistry
+from prismq import QueueDatabase, Task, TaskHandlerRegistry
 
 if os.environ.get("PRISMQ_TEST_BROKEN_IN_PROCESSES") and multiprocessing.parent_process() is not None:
     raise RuntimeError("not in this process")
@@ -18,6 +19,12 @@ empty = TaskHandlerRegistry()
 @prismq.handler("nap")
 def nap(task: Task) -> None:
     time.sleep(task.get_payload_dict()["seconds"])
+
+
+@prismq.handler("durability", keep_result=True)
+def durability(task: Task) -> list[str]:
+    """Of the databases that this process has."""
+    return [one.durability for one in gc.get_objects() if isinstance(one, QueueDatabase)]
 
 
 @prismq.handler("crash")

@@ -134,6 +134,69 @@ def test_stopped_in_the_middle_it_finishes_what_runs_and_leaves_the_rest(
     assert [tuple(row) for row in attempts] == [("completed", 1), ("queued", 0)]
 
 
+@pytest.mark.parametrize("options", [[], ["--prefetch", "3"]])
+def test_each_process_claims_as_many_ahead_as_it_is_told(
+    queue: TaskQueue, start: Callable[..., Worker], options: list[str]
+) -> None:
+    ids = naps(queue, 10, 1)
+    last = queue.enqueue("nap", {"seconds": 0}, priority=1000)
+    worker = start(*options)
+    most = 0
+
+    def done() -> bool:
+        nonlocal most
+        most = max(most, counts(queue).get("processing", 0))
+        return counts(queue).get("completed", 0) >= 2
+
+    until(done, lambda: worker.log)
+    assert most == (4 if options else 1)
+    assert last > max(ids)
+
+
+@pytest.mark.parametrize("said", [None, "normal"])
+def test_the_settings_of_the_environment_count_unless_the_worker_has_its_own(
+    queue: TaskQueue, start: Callable[..., Worker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None
+) -> None:
+    (tmp_path / "settings.toml").write_text('durability = "full"')
+    monkeypatch.setenv("PRISMQ_SETTINGS", str(tmp_path / "settings.toml"))
+    if said is not None:
+        monkeypatch.setenv("PRISMQ_WORKER_DURABILITY", said)
+    task_id = queue.enqueue("durability")
+    worker = start()
+    until(lambda: counts(queue).get("completed"), lambda: worker.log)
+    report = queue.report(task_id)
+    assert report is not None
+    assert set(report.get_result()) == {said or "full"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "the settings can't be read"),
+        ("durability = 3", "durability is 3"),
+        ("speed = 1", "'speed' is no setting"),
+    ],
+)
+def test_bad_settings_in_the_environment_are_wrong_configuration(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    fresh: None,
+    text: str | None,
+    message: str,
+) -> None:
+    path = tmp_path / "settings.toml"
+    monkeypatch.setenv("PRISMQ_SETTINGS", str(path))
+    if text is not None:
+        path.write_text(text)
+    assert main(["--db", str(tmp_path / "queue.db"), "worker", "--handlers", HANDLERS]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert str(path) in error
+    assert main(["--db", str(tmp_path / "queue.db"), "enqueue", "t"]) == 2
+    assert not (tmp_path / "queue.db").exists()
+
+
 def test_what_does_not_end_within_the_grace_period_is_given_back(
     queue: TaskQueue, start: Callable[..., Worker]
 ) -> None:
@@ -292,6 +355,8 @@ def test_signals_that_reach_the_whole_group_while_handlers_run_in_processes(
         ),
         (["--handlers", "tests.broken_handlers"], r"RuntimeError: not today \(.*broken_handlers.py, line 3\)"),
         (["--handlers", "no_such.py"], r"there is no file .*no_such.py with handlers"),
+        (["--handlers", "{folder}/my.jobs.py"], "my.jobs.py can't be imported: no module has a dot in its"),
+        (["--handlers", "{folder}/my.jobs.py:registry"], "give the file a name without dots"),
         (["--handlers", "no_such.json"], "there is no such configuration file"),
         (["--handlers", "handlers.ini"], "'handlers.ini' can't be imported"),
         (["--handlers", "tests.named_handlers"], "registers no handlers with @prismq.handler.*; it has no registries"),
@@ -304,6 +369,10 @@ def test_signals_that_reach_the_whole_group_while_handlers_run_in_processes(
         ),
         (["--handlers", "{example}", "--config", "no_such.toml"], "there is no such configuration file"),
         (["--handlers", "{example}", "--types", ","], "types is .*; it must be text with something in it"),
+        (
+            ["--handlers", "{example}", "--prefetch", "3", "--grace", "1e10"],
+            "grace_seconds is 1.*; it must be a number",
+        ),
         (["--handlers", "{example}", "--lease", "0"], "lease_duration_seconds is 0.0; it must be a number of seconds"),
     ],
 )
@@ -311,7 +380,8 @@ def test_a_mistake_is_told_before_anything_starts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], fresh: None, options: list[str], message: str
 ) -> None:
     example = str(ROOT / "examples" / "config" / "task_handlers.json")
-    options = [option.replace("{example}", example) for option in options]
+    (tmp_path / "my.jobs.py").touch()
+    options = [option.replace("{example}", example).replace("{folder}", str(tmp_path)) for option in options]
     assert main(["--db", str(tmp_path / "queue.db"), "worker", *options]) == 2
     error = capsys.readouterr().err
     assert re.search(message, error), error

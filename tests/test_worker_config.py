@@ -52,6 +52,7 @@ def test_defaults() -> None:
     assert config.scheduling_strategy is SchedulingStrategy.PRIORITY
     assert (config.lease_duration_seconds, config.poll_interval_seconds, config.max_retries) == (60, 1, 3)
     assert (config.types, config.concurrency, config.pool, config.processes) == (None, 1, "thread", 1)
+    assert config.durability is None
 
 
 @pytest.mark.parametrize(
@@ -339,6 +340,29 @@ def test_a_loader_of_ones_own(tmp_path: Path, manager: WorkerConfigurationManage
         manager.register_loader("ini", Lines())
     with pytest.raises(ConfigError, match="an object with load"):
         manager.register_loader(".ini", print)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("content", [None, 5, ["worker_id"], "worker_id"])
+def test_a_loader_of_ones_own_that_reads_no_settings(
+    tmp_path: Path, manager: WorkerConfigurationManager, content: Any
+) -> None:
+    class Loader:
+        def load(self, path: Any) -> Any:
+            return content
+
+    manager.register_loader(".ini", Loader())
+    with pytest.raises(ConfigError, match=r"w.ini .*; it must hold keys and values"):
+        manager.load_from_file(write(tmp_path, "w.ini", ""))
+
+
+@pytest.mark.parametrize("name", ["w.json", "w.yaml", "w.toml"])
+def test_saving_where_no_file_can_be(tmp_path: Path, manager: WorkerConfigurationManager, name: str) -> None:
+    for path in (tmp_path / "no" / "such" / name, tmp_path / "folder" / name):
+        if path.parent.name == "folder":
+            path.mkdir(parents=True)
+        with pytest.raises(ConfigError, match=f"{name} can't be written: ") as error:
+            manager.save_to_file(WorkerConfig("w"), path)
+        assert isinstance(error.value.__cause__, OSError)
 
 
 def test_the_loaders_read_any_mapping(tmp_path: Path) -> None:

@@ -78,11 +78,12 @@ LOADERS: Final[Mapping[str, ConfigLoader]] = {
 
 def load(path: str | os.PathLike[str], loaders: Mapping[str, ConfigLoader] = LOADERS) -> dict[str, Any]:
     """What is in the file; ConfigError says what is wrong with it, FileNotFoundError that it is none."""
-    return loaders[_suffix(path, loaders)].load(path)
+    return _mapping(loaders[_suffix(path, loaders)].load(path), path)
 
 
 def save(path: str | os.PathLike[str], values: Mapping[str, Any], indent: int = 2) -> None:
     """Write the file, or leave it as it was: ConfigError, ImportError without the extra `yaml` or `toml`."""
+    path = Path(path)
     suffix = _suffix(path, LOADERS)
     try:
         if suffix == ".json":
@@ -91,9 +92,9 @@ def save(path: str | os.PathLike[str], values: Mapping[str, Any], indent: int = 
             text = _extra("tomli_w", "toml", path).dumps(values, indent=indent)
         else:
             text = _extra("yaml", "yaml", path).safe_dump(dict(values), indent=indent, sort_keys=False)
-    except (TypeError, ValueError) as error:
+        path.write_text(text, encoding="utf-8")
+    except (TypeError, ValueError, OSError) as error:
         raise ConfigError(f"{path} can't be written: {error}") from error
-    Path(path).write_text(text, encoding="utf-8")
 
 
 def check_keys(values: Mapping[Any, Any], required: Sequence[str], optional: Sequence[str], place: str) -> None:

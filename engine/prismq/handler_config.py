@@ -160,6 +160,10 @@ def _import_file(path: Path) -> ModuleType:
     path = path.resolve()
     if not path.is_file():
         raise HandlerConfigError(f"there is no file {path} with handlers")
+    if "." in path.stem:  # which would mean a module of a package
+        raise HandlerConfigError(
+            f"{path} can't be imported: no module has a dot in its name; give the file a name without dots"
+        )
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
     module = importlib.import_module(path.stem)

@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, cast, get_args
+from typing import Any, Final, get_args
 
-from prismq import config_files, submission
+from prismq import clock, config_files, submission
 from prismq.config_files import ConfigLoader
 from prismq.errors import ConfigError
 from prismq.models import SchedulingStrategy
@@ -51,7 +51,8 @@ class WorkerConfig:
     processes: int = 1
     grace_seconds: float = 30
     """How long running tasks may go on after the worker was told to stop; then they are given back."""
-    durability: Durability = "normal"
+    durability: Durability | None = None
+    """As PRISMQ_SETTINGS says, when None."""
 
     def __post_init__(self) -> None:
         for name in _CHECKS:
@@ -206,13 +207,7 @@ def _strategy(value: Any) -> SchedulingStrategy:
 
 
 def _seconds(lowest: float) -> Callable[[Any], float]:
-    def check(value: Any) -> float:
-        with suppress(ValueError):
-            submission.milliseconds(value, "", lowest)
-            return cast(float, value)
-        raise ValueError(f"it must be a number of seconds, at least {lowest:g}")
-
-    return check
+    return lambda value: clock.seconds(value, lowest)
 
 
 def _whole(lowest: int) -> Callable[[Any], int]:
@@ -254,7 +249,7 @@ _CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
     "heartbeat_seconds": _seconds(0.001),
     "processes": _whole(1),
     "grace_seconds": _seconds(0),
-    "durability": _choice(*get_args(Durability)),
+    "durability": _if_any(_choice(*get_args(Durability))),
 }
 
 

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Final
 
 from prismq.cli import exits, options
-from prismq.errors import InvalidTaskError, QueueBusyError, QueueDatabaseError
+from prismq.errors import InvalidSettingsError, InvalidTaskError, QueueBusyError, QueueDatabaseError
 
 COMMANDS: Final = (
     "enqueue",
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except exits.Exit as end:
         return _complain(str(end), end.status)
-    except InvalidTaskError as error:
+    except (InvalidTaskError, InvalidSettingsError) as error:
         return _complain(str(error), exits.USAGE)
     except QueueBusyError as error:
         return _complain(str(error), exits.BUSY)

@@ -51,6 +51,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--processes", type=options.whole(1), metavar="N", help="how many processes (default 1)")
     parser.add_argument("--concurrency", type=options.whole(1), metavar="N", help="tasks at a time in each (default 1)")
     parser.add_argument("--pool", choices=get_args(Pool), help="where handlers run (default thread)")
+    parser.add_argument(
+        "--prefetch", type=options.whole(0), metavar="N", help="tasks each process claims ahead (default 0)"
+    )
     parser.add_argument("--types", metavar="A,B", help="task types to claim (default: all that have a handler)")
     parser.add_argument(
         "--strategy",
@@ -80,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
             types=None if arguments.types is None else [name.strip() for name in arguments.types.split(",")],
             concurrency=arguments.concurrency,
             pool=arguments.pool,
+            prefetch=arguments.prefetch,
             processes=arguments.processes,
             scheduling_strategy=arguments.strategy,
             lease_duration_seconds=arguments.lease,
