@@ -47,6 +47,7 @@ ACCESS = {
     "COMPLETE": {BY_ID},
     "FAIL": {BY_ID},
     "RENEW": {BY_ID},
+    "NOT_HELD": {BY_ID},
     "UNCLAIM": {BY_ID},
     "UNCLAIM_ORPHAN": {BY_ID},
     "RECORD_GROUP": set(),
@@ -96,6 +97,7 @@ VIEWS = {name: f"SELECT * FROM {name}" for name in ("v_queue_type_summary", "v_t
 VIEWS["v_recent_failures"] = "SELECT * FROM v_recent_failures"
 # What may be scanned or sorted: the classes of a claim, of which there are few, and the JSON that describes one.
 SMALL = {
+    "claim",
     "class",
     "head",
     "counted",

@@ -506,20 +506,6 @@ def test_a_cancelled_task_stays_cancelled_and_its_handler_is_told(queue: TaskQue
     assert (task.status, task.error_message) == ("failed", "Cancelled by user")
 
 
-def test_a_task_cancelled_before_its_turn_is_not_run(queue: TaskQueue) -> None:
-    first, second = queue.enqueue_many([{"type": "t"}] * 2)
-    seen = []
-
-    def slow(task: Task) -> None:
-        seen.append(task.id)
-        queue.cancel(second)
-        time.sleep(0.5)
-
-    WorkerEngine(queue, "w", lease_seconds=0.3, prefetch=5).run_loop(slow, max_iterations=2)
-    assert seen == [first]
-    assert status(queue, second) == "failed"
-
-
 def test_a_worker_shows_that_it_lives_while_its_loop_runs(queue: TaskQueue) -> None:
     def row() -> Any:
         return queue.database.execute("SELECT * FROM workers").fetchone()
@@ -608,10 +594,14 @@ def test_an_end_that_can_not_be_written_is_written_later(queue: TaskQueue, caplo
         {"concurrency": 1.5},
         {"pool": "fibre"},
         {"prefetch": -1},
+        {"prefetch": False},
+        {"prefetch": []},
         {"retry": 3},
         {"timeout_seconds": 0},
         {"heartbeat_seconds": float("inf")},
+        {"heartbeat_seconds": 1e10},  # no thread can sleep so long
         {"grace_seconds": -1},
+        {"grace_seconds": False},
     ],
 )
 def test_a_worker_that_can_not_be_is_refused_at_once(queue: TaskQueue, wrong: dict[str, Any]) -> None:

@@ -134,6 +134,16 @@ def test_a_handler_in_a_process_has_its_context(queue: TaskQueue) -> None:
     assert [tuple(line) for line in lines] == [("INFO", "under way", '{"at": 1}')]
 
 
+def test_a_note_that_no_process_can_send_is_text_like_any_other(queue: TaskQueue) -> None:
+    task_id = queue.enqueue("obey", {"do": "tell of what no process can send"})
+    worker(queue).run_loop(max_iterations=1)
+    assert (status(queue, task_id), error(queue, task_id)) == ("completed", "")
+    report = queue.report(task_id)
+    assert report is not None
+    assert report.progress == 0.75
+    assert "lock object at" in (report.note or "")
+
+
 @pytest.mark.parametrize("way", [lose, lambda queue, task_id: queue.cancel(task_id)])
 def test_a_handler_in_a_process_is_told_that_it_lost_its_task(
     queue: TaskQueue, tmp_path: Path, way: Callable[[TaskQueue, int], object]

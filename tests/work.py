@@ -50,6 +50,9 @@ def obey(task: Task, context: TaskContext) -> Any:
             for n in range(20_000):
                 context.progress(n / 20_000)
             context.progress(0.75, "the last one")
+        case "tell of what no process can send":
+            context.progress(0.5, lambda: None)  # type: ignore[arg-type]
+            context.progress(0.75, threading.Lock())  # type: ignore[arg-type]
         case "wait to be cancelled":
             Path(order["file"]).touch()
             while not context.cancelled:

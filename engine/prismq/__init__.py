@@ -39,7 +39,6 @@ from prismq.settings import PRAGMAS, PRODUCTION_PRAGMAS, Settings, get_default_d
 
 if TYPE_CHECKING:
     from prismq.backup import BackupInfo, QueueBackup
-    from prismq.clerk import WorkerCounts
     from prismq.config_files import JSONConfigLoader, TOMLConfigLoader, YAMLConfigLoader
     from prismq.context import TaskContext
     from prismq.handler_config import TaskHandlerConfigLoader, load_handlers, load_handlers_from_config
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
         reset_global_registry,
     )
     from prismq.heartbeat import WorkerHeartbeat
+    from prismq.ledger import WorkerCounts
     from prismq.logs import QueueLogger, TaskLogger
     from prismq.maintenance import QueueMaintenance
     from prismq.metrics import QueueMetrics
@@ -138,12 +138,12 @@ __all__ = [
 # Imported when it is asked for: a process that only enqueues, claims and completes has no use for it.
 _WHERE: Final = {
     "backup": ("BackupInfo", "QueueBackup"),
-    "clerk": ("WorkerCounts",),
     "config_files": ("JSONConfigLoader", "TOMLConfigLoader", "YAMLConfigLoader"),
     "context": ("TaskContext",),
     "handler_config": ("TaskHandlerConfigLoader", "load_handlers", "load_handlers_from_config"),
     "handlers": ("TaskHandlerInfo", "TaskHandlerRegistry", "get_global_registry", "handler", "reset_global_registry"),
     "heartbeat": ("WorkerHeartbeat",),
+    "ledger": ("WorkerCounts",),
     "logs": ("QueueLogger", "TaskLogger"),
     "maintenance": ("QueueMaintenance",),
     "metrics": ("QueueMetrics",),

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import heapq
+import json
 import logging
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
-from prismq import clock, heartbeat, sql, submission
-from prismq.context import NOTE_LIMIT_BYTES
-from prismq.errors import LeaseLostError, QueueDatabaseError, QueueDataError, QueueIntegrityError
+from prismq import clock, heartbeat, sql
+from prismq.database import QueueDatabase
+from prismq.errors import LeaseLostError, QueueDatabaseError
 from prismq.execution import LEASE_LOST, TIME_UP, Execution
+from prismq.ledger import Ledger, LogLine, Pile, WorkerCounts, those_lost
 from prismq.models import Task
-from prismq.outcome import COMPLETED, Outcome, shortened
+from prismq.outcome import Outcome
 from prismq.queue import TaskQueue
 from prismq.retry import RetryConfig
 
@@ -38,39 +39,19 @@ LONGEST_PAUSE_SECONDS: Final = 2.0
 """Between tries when the database can't be written."""
 LAST_TRIES_SECONDS: Final = 10.0
 """How long the end of the work goes on trying to write what is left."""
-
-LogLine = tuple[int, str, str, str, str | None]
-
-
-@dataclass
-class WorkerCounts:
-    """What a worker did since it was made; `refused` are ends that came after the lease was lost or time was up."""
-
-    claimed: int = 0
-    completed: int = 0
-    retried: int = 0
-    failed: int = 0
-    released: int = 0
-    refused: int = 0
-
-
-@dataclass
-class _Pile:
-    """What is to be written."""
-
-    ended: list[tuple[Execution, Outcome]] = field(default_factory=list)
-    released: list[Execution] = field(default_factory=list)
-    reports: set[Execution] = field(default_factory=set)
-    logs: list[LogLine] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.ended or self.released or self.reports or self.logs)
+LOOK_SECONDS: Final = 1.0
+"""Between two looks at whether the tasks that are held are still the worker's."""
+LONGEST_REST_SECONDS: Final = 3600.0
+"""A thread can't wait for any time: on Windows for 49 days at most."""
+ENDS_TO_SPARE: Final = 100
+"""Executions that have ended are forgotten when there are so many more of them than of the others."""
 
 
 class Clerk:
     """Settles, renews, reports and beats for one worker while its `with` block runs; at the end all is written.
 
-    Every method may be called from any thread and returns at once, except `renew`.
+    Every method may be called from any thread and returns at once, except `renew`. When its thread dies, the end of the
+    block raises what it died of.
     """
 
     def __init__(
@@ -85,16 +66,19 @@ class Clerk:
         self._worker_id = worker_id
         self._lease_seconds = lease_seconds
         self._counts = counts
-        self._retry = retry
+        self._ledger = Ledger(queue, worker_id, counts, retry, self._refuse)
         self._capabilities: Mapping[str, Any] | None = None
         self._heartbeat_seconds = math.inf
         self._ready = threading.Condition()  # guards everything below
-        self._pile = _Pile()
+        self._pile = Pile()
         self._held: dict[int, Execution] = {}
         self._ends: list[tuple[float, int, Execution]] = []  # a heap: whose time is up first
-        self._renew_at = self._report_at = self._beat_at = math.inf
+        self._renew_at = self._look_at = self._report_at = self._beat_at = math.inf
         self._reported_at = self._first_end_at = self._wrote_at = -math.inf
         self._closing_at = math.inf
+        self._error: BaseException | None = None
+        self._view: QueueDatabase | None = None
+        """To look, whatever transactions handlers have open on the queue's connection."""
         self._thread = threading.Thread(target=self._work, name="prismq-clerk", daemon=True)
 
     def register(self, capabilities: Mapping[str, Any], heartbeat_seconds: float) -> None:
@@ -102,6 +86,11 @@ class Clerk:
         self._capabilities = dict(capabilities)
         self._heartbeat_seconds = heartbeat_seconds
         self._beat_at = 0.0
+
+    @property
+    def died(self) -> bool:
+        """Whether nothing is written any more, because of an error that should not be."""
+        return self._error is not None
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -114,6 +103,8 @@ class Clerk:
             self._closing_at = time.monotonic()
             self._ready.notify()
         self._thread.join()
+        if self._error is not None:
+            raise self._error
 
     def hold(self, tasks: Iterable[Task]) -> list[Execution]:
         """Keep the leases of these tasks, just claimed, until they are settled or released."""
@@ -124,6 +115,9 @@ class Clerk:
                 if (old := self._held.get(execution.task_id)) is not None:  # its lease ran out unnoticed
                     again.append(old)
                 self._held[execution.task_id] = execution
+            if self._look_at == math.inf:
+                self._look_at = time.monotonic() + LOOK_SECONDS
+                self._ready.notify()
             if self._renew_at == math.inf:
                 self._renew_at = time.monotonic() + self._lease_seconds / 3
                 self._ready.notify()
@@ -138,6 +132,9 @@ class Clerk:
         if seconds is not None:
             execution.ends = time.monotonic() + seconds
             with self._ready:
+                if len(self._ends) > 2 * len(self._held) + ENDS_TO_SPARE:
+                    self._ends = [end for end in self._ends if self._held.get(end[2].task_id) is end[2]]
+                    heapq.heapify(self._ends)
                 heapq.heappush(self._ends, (execution.ends, id(execution), execution))
                 if self._ends[0][2] is execution:
                     self._ready.notify()
@@ -202,45 +199,59 @@ class Clerk:
     # -- its thread ---------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        try:
+            self._write_until_closed()
+        except BaseException as error:
+            _log.critical("worker %s can't write what becomes of its tasks: it ends", self._worker_id, exc_info=True)
+            self._error = error
+        finally:
+            self._leave()
+
+    def _write_until_closed(self) -> None:
         pause = 0.0
         while True:
             with self._ready:
                 if pause:  # the database could not be written: nothing is worth a try before
                     self._ready.wait_for(lambda: self._closing_at < math.inf, pause)
                 while (rest := self._rest()) > 0:
-                    self._ready.wait(None if rest == math.inf else rest)
+                    self._ready.wait(min(rest, LONGEST_REST_SECONDS))
                 now = time.monotonic()
                 late = self._time_out(now)
                 pile = self._take(now)
                 if not pile and now >= self._closing_at:
-                    break
+                    return
             for execution in late:
-                execution.cancel(TIME_UP)
-            try:
-                self._write(pile)
-                self._renew(now)
-                self._beat(now)
-                pause = 0.0
-            except Exception as error:
-                pause = min(max(2 * pause, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+                self._tell_time_is_up(execution)
+            errors = self._do_what_is_due(pile, now)
+            pause = min(max(2 * pause, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS) if errors else 0.0
+            if pile:
                 self._put_back(pile)
-                unexpected = not isinstance(error, QueueDatabaseError)
                 if time.monotonic() > self._closing_at + LAST_TRIES_SECONDS:
                     _log.error(
                         "worker %s could not write how %d tasks ended, they come back when their leases run out: %s",
-                        *(self._worker_id, len(pile.ended) + len(pile.released), error),
-                        exc_info=unexpected,
+                        *(self._worker_id, len(pile.ended) + len(pile.released), errors[0]),
                     )
-                    break
+                    return
+
+    def _do_what_is_due(self, pile: Pile, now: float) -> list[Exception]:
+        """Each duty has a try of its own, so that trouble with one is none of the others'; what went wrong."""
+        duties = [partial(self._write, pile), *(partial(duty, now) for duty in (self._renew, self._look, self._beat))]
+        errors: list[Exception] = []
+        for duty in duties:
+            try:
+                duty()
+            except Exception as error:
+                errors.append(error)
+                unexpected = not isinstance(error, QueueDatabaseError)
                 _log.warning("worker %s: %s; trying again", self._worker_id, error, exc_info=unexpected)
-        self._leave()
+        return errors
 
     def _rest(self) -> float:
         """How long there is nothing to do, in seconds."""
         now = time.monotonic()
         if self._pile.released or self._pile.logs or now >= self._closing_at:
             return 0
-        due = min(self._renew_at, self._report_at, self._beat_at)
+        due = min(self._renew_at, self._look_at, self._report_at, self._beat_at)
         if self._ends:
             due = min(due, self._ends[0][0])
         if self._pile.ended:
@@ -261,16 +272,27 @@ class Clerk:
                 late.append(execution)
         return late
 
-    def _take(self, now: float) -> _Pile:
+    @staticmethod
+    def _tell_time_is_up(execution: Execution) -> None:
+        execution.cancel(TIME_UP)
+        if execution.interrupt is None:  # a function in a thread, which may take no notice
+            _log.warning(
+                "the time of task %s (%s) is up, but its handler can't be ended: it keeps its thread, and the place of "
+                "another task, until it returns; with pool='process' it would be killed",
+                *(execution.task_id, execution.task.type),
+                extra={"task_id": execution.task_id},
+            )
+
+    def _take(self, now: float) -> Pile:
         """What is to be written now."""
-        pile, self._pile = self._pile, _Pile()
+        pile, self._pile = self._pile, Pile()
         if now >= self._report_at or now >= self._closing_at:
             self._reported_at, self._report_at = now, math.inf
         else:
             self._pile.reports, pile.reports = pile.reports, set()
         return pile
 
-    def _put_back(self, pile: _Pile) -> None:
+    def _put_back(self, pile: Pile) -> None:
         with self._ready:
             self._pile.ended[:0] = pile.ended
             self._pile.released[:0] = pile.released
@@ -279,87 +301,11 @@ class Clerk:
             if self._pile.reports:
                 self._report_at = 0.0
 
-    def _write(self, pile: _Pile) -> None:
-        """Write what is in the pile and empty it, part by part: after an error, what is not written is still in it."""
-        told = {one: one.untold for one in pile.reports if one.untold is not None}
-        told |= {one: one.untold for one, _ in pile.ended if one.untold is not None}
-        if told or pile.logs or any(outcome is not COMPLETED for _, outcome in pile.ended):
-            try:
-                refused, changes = self._write_all(pile, told)
-            except (QueueDataError, QueueIntegrityError) as error:  # how tasks ended is worth more than what they told
-                _log.error("worker %s: what its tasks told was lost: %s", self._worker_id, error)
-                refused, changes = self._write_all(_Pile([(one, _bare(outcome)) for one, outcome in pile.ended]), {})
-        else:
-            refused = self._complete([execution for execution, _ in pile.ended])
-            changes = Counter(completed=len(pile.ended) - len(refused))
-        if pile.ended:
+    def _write(self, pile: Pile) -> None:
+        ended = bool(pile.ended)
+        self._ledger.write(pile)
+        if ended:
             self._wrote_at = time.monotonic()
-        pile.ended, pile.logs, pile.reports = [], [], set()
-        self._counts.completed += changes["completed"]
-        self._counts.retried += changes["queued"]
-        self._counts.failed += changes["failed"] + changes["dead_letter"]
-        for execution in refused:
-            self._refuse(execution, LEASE_LOST)
-        for execution, untold in told.items():
-            if execution.untold is untold:
-                execution.untold = None
-            elif not execution.settled:
-                self.report(execution)
-        if pile.released:
-            self._give_back(pile.released)
-            pile.released = []
-
-    def _complete(self, executions: list[Execution]) -> list[Execution]:
-        """Those that were refused."""
-        try:
-            if executions:
-                self._queue.complete_many([execution.task for execution in executions])
-        except LeaseLostError as error:
-            return _lost(executions, error)
-        return []
-
-    def _write_all(
-        self, pile: _Pile, told: Mapping[Execution, tuple[float, str] | None]
-    ) -> tuple[list[Execution], Counter[str]]:
-        """In one transaction; who was refused, and how many got which status."""
-        database, now = self._queue.database, clock.to_text(clock.now())
-        refused, changes = [], Counter[str]()
-        with database.transaction():
-            for line in pile.logs:
-                database.execute(sql.LOG, line)
-            for execution, progress in told.items():
-                if progress is not None:
-                    fraction, note = progress[0], shortened(submission.message(progress[1]), NOTE_LIMIT_BYTES)
-                    database.execute(sql.REPORT_PROGRESS, (*execution.token, now, fraction, note))
-            for execution, outcome in pile.ended:
-                if outcome.result is not None or outcome.traceback is not None:
-                    database.execute(sql.REPORT_END, (*execution.token, now, outcome.result, outcome.traceback))
-                if outcome.complaint is not None:
-                    database.execute(sql.LOG, (execution.task_id, now, "WARNING", outcome.complaint, None))
-                if outcome.error is not None:
-                    try:
-                        changes[self._fail(execution, outcome)] += 1
-                    except LeaseLostError:
-                        refused.append(execution)
-            completed = [execution for execution, outcome in pile.ended if outcome.error is None]
-            late = self._complete(completed)
-            changes["completed"] += len(completed) - len(late)
-        return [*refused, *late], changes
-
-    def _fail(self, execution: Execution, outcome: Outcome) -> str:
-        plan = execution.plan
-        backoff = (plan.retry if plan is not None else None) or self._retry or True
-        return self._queue.fail(
-            execution.task, outcome.error, retry=outcome.retry and backoff, delay_seconds=outcome.delay_seconds
-        )
-
-    def _give_back(self, executions: list[Execution]) -> None:
-        lost: list[Execution] = []
-        try:
-            self._queue.release_many([execution.task for execution in executions])
-        except LeaseLostError as error:
-            lost = _lost(executions, error)
-        self._counts.released += len(executions) - len(lost)
 
     def _refuse(self, execution: Execution, reason: str) -> None:
         with self._ready:
@@ -383,14 +329,31 @@ class Clerk:
             if due:
                 self._queue.renew_many([execution.task for execution in due], self._lease_seconds)
         except LeaseLostError as error:
-            for execution in _lost(due, error):
-                with self._ready:
-                    told = not execution.settled  # else its end is being written, which will be refused
-                    self._forget(execution)
-                if told:
-                    execution.cancel(LEASE_LOST)
+            self._lose(those_lost(due, error))
         with self._ready:
             self._renew_at = now + self._lease_seconds / 3 if self._held else math.inf
+
+    def _look(self, now: float) -> None:
+        """Find out which tasks were cancelled or taken away, long before their renewal is refused."""
+        if now < self._look_at:
+            return
+        with self._ready:
+            held = list(self._held.values())
+            self._look_at = now + LOOK_SECONDS if held else math.inf
+        if held:
+            if self._view is None:
+                self._view = QueueDatabase(self._queue.database.db_path, settings=self._queue.database.settings)
+            tokens = json.dumps([execution.token for execution in held])
+            self._lose([held[row[0]] for row in self._view.execute(sql.NOT_HELD, (tokens,)).fetchall()])
+
+    def _lose(self, executions: list[Execution]) -> None:
+        """Have these end, or not begin: their tasks are not the worker's any more."""
+        for execution in executions:
+            with self._ready:
+                tell = not execution.settled  # else its end is being written, which will be refused
+                self._forget(execution)
+            if tell:
+                execution.cancel(LEASE_LOST)
 
     def _beat(self, now: float) -> None:
         if now < self._beat_at or self._capabilities is None:
@@ -401,17 +364,10 @@ class Clerk:
         self._beat_at = now + self._heartbeat_seconds
 
     def _leave(self) -> None:
-        if self._capabilities is not None:
-            try:
+        try:
+            if self._view is not None:
+                self._view.close()
+            if self._capabilities is not None:
                 heartbeat.remove(self._queue.database, self._worker_id)
-            except QueueDatabaseError as error:
-                _log.warning("worker %s could not sign off: %s", self._worker_id, error)
-
-
-def _bare(outcome: Outcome) -> Outcome:
-    return replace(outcome, traceback=None, result=None, complaint=None)
-
-
-def _lost(executions: list[Execution], error: LeaseLostError) -> list[Execution]:
-    tokens = {(lost.task_id, lost.worker_id, lost.attempt) for lost in (error, *error.others)}
-    return [execution for execution in executions if execution.token in tokens]
+        except QueueDatabaseError as error:
+            _log.warning("worker %s could not sign off: %s", self._worker_id, error)

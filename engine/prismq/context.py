@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from prismq import clock, submission
 from prismq.errors import QueueProgrammingError, TaskCancelledError
 from prismq.models import Task
+from prismq.outcome import shortened
 
 NOTE_LIMIT_BYTES: Final = 4096
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -49,7 +50,7 @@ class TaskContext:
     def cancelled(self) -> bool:
         """Whether to end: the task was cancelled, its lease lost, its time is up, or the worker can't wait any longer.
 
-        A cancellation is noticed when the lease is next renewed, after a third of its length.
+        A cancellation is noticed within a second or two.
         """
         return self._line.cancelled is not None
 
@@ -81,7 +82,7 @@ class TaskContext:
         """
         if isinstance(fraction, bool) or not isinstance(fraction, (int, float)) or not 0 <= fraction <= 1:
             raise ValueError(f"progress is {fraction!r:.100}; it must be a number from 0 to 1")
-        self._line.progress(float(fraction), note)
+        self._line.progress(float(fraction), shortened(submission.message(note), NOTE_LIMIT_BYTES))
 
     def log(self, level: str, message: str, details: Any = None) -> None:
         """Add a line to the task's log (table `task_logs`); `details` are anything JSON can hold. Returns at once.

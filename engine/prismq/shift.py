@@ -70,6 +70,8 @@ class Shift:
             try:
                 while claimer.is_alive():
                     claimer.join(LOOK_SECONDS)
+                    if self._clerk.died:
+                        self.stop()
                 if not self._stopping:
                     self._drain(math.inf)
             except BaseException:  # Ctrl-C

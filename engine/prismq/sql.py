@@ -225,6 +225,11 @@ RETURNING CASE status WHEN 'queued' THEN 1 WHEN 'dead_letter' THEN 2 ELSE 3 END"
 # ?4 now, ?5 lease_until_utc
 RENEW: Final = f"UPDATE task_queue SET lease_until_utc = ?5, updated_at_utc = ?4 {_HELD}"
 
+# Which of these claims hold no more, by their place. ?1 JSON array of [id, worker, attempt]
+NOT_HELD: Final = """SELECT claim.key FROM json_each(?1) AS claim WHERE NOT EXISTS (SELECT 1 FROM task_queue
+  WHERE id = claim.value ->> 0 AND status = 'processing' AND locked_by = claim.value ->> 1
+    AND attempts = claim.value ->> 2)"""
+
 # As if the claim had never been.
 _UNCLAIM: Final = """UPDATE task_queue SET status = 'queued', attempts = attempts - 1, locked_by = NULL,
   lease_until_utc = NULL, reserved_at_utc = NULL, processing_started_utc = NULL, updated_at_utc = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import os
 import threading
@@ -13,11 +12,12 @@ from typing import Any, Literal, Self, get_args
 
 from prismq import submission
 from prismq.child import Child
-from prismq.clerk import Clerk, WorkerCounts
+from prismq.clerk import Clerk
 from prismq.database import QueueDatabase
 from prismq.errors import QueueProgrammingError, TaskHandlerNotRegisteredError
 from prismq.execution import Plan
 from prismq.handlers import Handler, TaskHandlerInfo, TaskHandlerRegistry
+from prismq.ledger import WorkerCounts
 from prismq.models import SchedulingStrategy, Task
 from prismq.outcome import Outcome, raised
 from prismq.queue import TaskQueue
@@ -65,19 +65,21 @@ class WorkerEngine:
         self.capabilities = dict(capabilities or {})
         self.scheduling_strategy = wanted.strategy
         self.lease_seconds = lease_seconds
-        self.poll_interval_seconds = _seconds(poll_interval_seconds, "poll_interval_seconds")
+        self.poll_interval_seconds = submission.duration(poll_interval_seconds, "poll_interval_seconds")
         self.handler_registry = handler_registry
         self.concurrency = submission.count(concurrency, "concurrency")
-        self.prefetch = submission.count(prefetch, "prefetch") if prefetch else 0
+        self.prefetch = submission.count(prefetch, "prefetch", 0)
         if pool not in get_args(Pool):
             raise ValueError(f"pool is {pool!r}; it must be 'thread' or 'process'")
         self.pool: Pool = pool
         if retry is not None and not isinstance(retry, RetryConfig):
             raise ValueError(f"retry is {retry!r:.100}; it must be a RetryConfig")
         self.retry = retry
-        self.timeout_seconds = None if timeout_seconds is None else _seconds(timeout_seconds, "timeout_seconds")
-        self.heartbeat_seconds = _seconds(heartbeat_seconds, "heartbeat_seconds")
-        self.grace_seconds = 0 if grace_seconds == 0 else _seconds(grace_seconds, "grace_seconds")
+        self.timeout_seconds = (
+            None if timeout_seconds is None else submission.duration(timeout_seconds, "timeout_seconds")
+        )
+        self.heartbeat_seconds = submission.duration(heartbeat_seconds, "heartbeat_seconds")
+        self.grace_seconds = submission.duration(grace_seconds, "grace_seconds", 0)
         self.counts = WorkerCounts()
         self._owns_queue = not isinstance(db, TaskQueue)
         self.queue = db if isinstance(db, TaskQueue) else TaskQueue(db)
@@ -92,8 +94,9 @@ class WorkerEngine:
 
         `task_handler` goes before the registry; a task that has no handler fails for good. What the handler raises is
         the task's failure, but KeyboardInterrupt and the like are raised again after it is recorded. QueueDatabaseError
-        when nothing could be claimed.
+        when nothing could be claimed, or inside a transaction.
         """
+        self._refuse_transaction()
         task = self.queue.claim(
             self.worker_id,
             types=self.types,
@@ -128,6 +131,7 @@ class WorkerEngine:
         """
         if self.pool == "process" and multiprocessing.current_process().daemon:
             raise QueueProgrammingError("pool='process' can't be used in a daemonic process: it may not have children")
+        self._refuse_transaction()
         if not self._working.acquire(blocking=False):
             raise QueueProgrammingError(f"worker {self.worker_id!r} is running its loop already")
         try:
@@ -162,6 +166,13 @@ class WorkerEngine:
     def __repr__(self) -> str:
         return f"WorkerEngine({str(self.db.db_path)!r}, {self.worker_id!r})"
 
+    def _refuse_transaction(self) -> None:
+        if self.db.get_connection().in_transaction:
+            raise QueueProgrammingError(
+                "a task can't be worked on inside a transaction: others write its lease and its end, and would wait "
+                "for that"
+            )
+
     # -- what a shift needs -------------------------------------------------------------------------------------------
 
     def clerk(self) -> Clerk:
@@ -191,9 +202,3 @@ class WorkerEngine:
             plan = Plan.of(source, self.timeout_seconds)
         self._plans[task.type] = (source, plan)
         return plan
-
-
-def _seconds(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise ValueError(f"{name} is {value!r:.100}; it must be a number of seconds above 0")
-    return value
