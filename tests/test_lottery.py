@@ -1,7 +1,7 @@
 """WEIGHTED_RANDOM: every draw is proportional to 1 / (priority + 1) among the tasks that the worker may have.
 
 Chance decides these tests. Their thresholds lie where a sound lottery fails once in a million runs.
-PRISMQ_LOTTERY_SCALE multiplies the draws: 5 makes the first test one of 100,000.
+PRISMQ_LOTTERY_SCALE multiplies the draws.
 """
 
 # ruff: noqa: PT012 - a transaction that fails is a block of several statements
@@ -83,7 +83,7 @@ def lot(queue: TaskQueue) -> TaskQueue:
 
 def test_each_draw_is_proportional_to_the_weights(lot: TaskQueue, driver: str) -> None:
     priorities = [0, 1, 1, 3, 9, 30, 99]
-    seen = refilled(lot, with_priorities(*priorities), draws(driver, 20_000))
+    seen = refilled(lot, with_priorities(*priorities), draws(driver, 100_000))
     assert_distributed(seen, [weight(priority) for priority in priorities])
 
 
