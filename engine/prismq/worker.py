@@ -32,9 +32,10 @@ class WorkerEngine:
     """Runs tasks of a queue, up to `concurrency` at a time; durations in seconds. ValueError for what can't be.
 
     `db` is a TaskQueue, a QueueDatabase or a path. Functions run in threads, or with `pool="process"` each in a process
-    of its slot (for work that keeps the CPU busy, crashes, or must be killed when its time is up); coroutines on one
-    event loop. Up to `prefetch` tasks are claimed ahead, which others can't have meanwhile; short tasks then cost far
-    less. Leases are renewed while the worker lives. `types` limits what is claimed.
+    of its slot (for work that keeps the CPU busy, crashes, or must be killed when its time is up; it may not use
+    `multiprocessing` itself); coroutines on one event loop. Up to `prefetch` tasks are claimed ahead, which others
+    can't have meanwhile; short tasks then cost far less. Leases are renewed while the worker lives, and cancellations
+    noticed within a second or two. `types` limits what is claimed.
 
     `retry` and `timeout_seconds` are for handlers that have none of their own. When told to stop, running tasks have
     `grace_seconds` before they are given back.
