@@ -75,7 +75,10 @@ ACCESS = {
     "COUNTERS": set(),
     "BEGIN_COUNTER": set(),
     "KEEP_COUNTER": set(),
-    "GROUP_RECORDS": set(),
+    "KEPT_STATE": set(),
+    "NOTE_ORIGIN": set(),
+    "FORGET_ORIGIN": set(),
+    "ORIGIN": set(),
     "HELD": {QUEUE},
     "COUNT_ON": {BY_ID},
 }

@@ -24,7 +24,7 @@ from prismq.errors import QueueBusyError, QueueDatabaseError, QueueSchemaError
 if TYPE_CHECKING:
     from prismq.connection import Connection
 
-VERSION: Final = 2
+VERSION: Final = 3
 """`PRAGMA user_version` of a database this code has written."""
 
 NOW: Final = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
@@ -144,7 +144,8 @@ CREATE_QUEUE_STATE: Final = """CREATE TABLE IF NOT EXISTS queue_state (
   name TEXT PRIMARY KEY,
   value
 ) WITHOUT ROWID"""
-"""The queue's own memory: `last_deleted_id`, what the lottery last drew, how far roll-ups go, leases that expired."""
+"""The queue's own memory: `queue_id`, `last_deleted_id`, what the lottery last drew, how far roll-ups go, leases that
+expired."""
 
 CREATE_TASK_OPTIONS: Final = """CREATE TABLE IF NOT EXISTS task_options (
   task_id INTEGER PRIMARY KEY REFERENCES task_queue (id) ON DELETE CASCADE,
@@ -203,6 +204,7 @@ _OWN_STATEMENTS: Final = [
     # A database that had no memory of it may have given out ids as far as AUTOINCREMENT's counter.
     """INSERT OR IGNORE INTO queue_state (name, value) VALUES ('last_deleted_id',
        coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'task_queue'), 0))""",
+    "INSERT OR IGNORE INTO queue_state (name, value) VALUES ('queue_id', lower(hex(randomblob(16))))",
     CREATE_KEEP_IDS_UNIQUE,
     CREATE_TASK_OPTIONS,
     CREATE_TASK_REPORTS,

@@ -340,6 +340,16 @@ BEAT: Final = "UPDATE workers SET heartbeat_utc = ?2 WHERE worker_id = ?1"
 # ?1 worker_id
 REMOVE_WORKER: Final = "DELETE FROM workers WHERE worker_id = ?1"
 
+# -- a backup's: whose it is ------------------------------------------------------------------------------------------
+
+# ?1 the path of the database that it was made of
+NOTE_ORIGIN: Final = """INSERT INTO queue_state (name, value) VALUES ('backup_of', ?1)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value"""
+FORGET_ORIGIN: Final = "DELETE FROM queue_state WHERE name = 'backup_of'"
+# One row: the queue's id, and in a backup the path.
+ORIGIN: Final = """SELECT (SELECT value FROM queue_state WHERE name = 'queue_id'),
+  (SELECT value FROM queue_state WHERE name = 'backup_of')"""
+
 # -- a restore's: what must not go back in time -----------------------------------------------------------------------
 
 # The highest id that was ever given out.
@@ -353,7 +363,8 @@ BEGIN_COUNTER: Final = """INSERT INTO sqlite_sequence (name, seq) SELECT name, 0
 WHERE type = 'table' AND name = ?1 AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = ?1)"""
 # ?1 table, ?2 counter
 KEEP_COUNTER: Final = "UPDATE sqlite_sequence SET seq = max(seq, ?2) WHERE name = ?1"
-GROUP_RECORDS: Final = "SELECT name, value FROM queue_state WHERE name >= 'group ' AND name < 'group!'"
+KEPT_STATE: Final = """SELECT name, value FROM queue_state WHERE name = 'queue_id'
+UNION ALL SELECT name, value FROM queue_state WHERE name >= 'group ' AND name < 'group!'"""
 HELD: Final = "SELECT id, attempts FROM task_queue INDEXED BY ix_task_status_prio_time WHERE phase = 0"
 # A claim that somebody holds now must not be taken for a later one: as many attempts are left as in the backup, but
 # they are numbered on. ?1 id, ?2 attempts
