@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from prismq import SchedulingStrategy, TaskQueue, lottery, observe_sql, rollup, sql
+from prismq import SCHEMA_STATEMENTS, SchedulingStrategy, TaskQueue, lottery, observe_sql, rollup, sql
 
 OPEN = Callable[..., TaskQueue]
 QUEUE, TYPES, KEYS = "ix_task_status_prio_time", "ix_task_type_status", "uq_task_idempotency"
@@ -95,8 +95,11 @@ def statements(module: Any) -> dict[str, str]:
 
 STATEMENTS = statements(sql)
 OBSERVING = statements(observe_sql) | statements(rollup)
-VIEWS = {name: f"SELECT * FROM {name}" for name in ("v_queue_type_summary", "v_task_performance", "v_worker_status")}
-VIEWS["v_recent_failures"] = "SELECT * FROM v_recent_failures"
+VIEWS = {
+    statement.split()[5]: f"SELECT * FROM {statement.split()[5]}"
+    for statement in SCHEMA_STATEMENTS
+    if statement.startswith("CREATE VIEW")
+}
 # What may be scanned or sorted: the classes of a claim, of which there are few, and the JSON that describes one.
 SMALL = {
     "class",
@@ -162,6 +165,7 @@ def test_nothing_that_looks_at_the_queue_reads_through_it(tmp_path: Path, analys
         if analysed:
             fill(queue, 2000, type="'same'", priority="1")
             queue.database.execute("ANALYZE")
+        assert len(VIEWS) == 5
         for name, statement in (OBSERVING | VIEWS).items():
             details = plan(queue, statement)
             for detail in details:
