@@ -76,7 +76,7 @@ def measure(
         Callers(path, folder, processes, rate, durability) as callers,
         live_line("prune", finished) as show,
     ):
-        # The callers' housekeeper does it; SQLite's own comes after a commit, holds nobody up, but would be timed with it.
+        # The callers' housekeeper does it. SQLite's own holds nobody up, after a commit, but would be timed with it.
         database.execute("PRAGMA wal_autocheckpoint = 0")
         pruning = Pruning(database, POLICY)
         steps = pruning.steps()

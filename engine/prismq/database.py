@@ -98,6 +98,19 @@ class QueueDatabase:
         with connection.hold():
             yield connection
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """As `connection()`, and all that the block reads is of one moment. A reader keeps no writer waiting."""
+        with self.connection() as connection:
+            alone = not connection.in_transaction
+            if alone:
+                connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                if alone:
+                    connection.rollback()
+
     def close(self) -> None:
         """Roll back what is open and close; the next use opens a new connection.
 

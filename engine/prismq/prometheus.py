@@ -43,7 +43,12 @@ class QueueCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics, as of now."""
+        """All metrics, as of one moment."""
+        with self._database.snapshot():
+            families = list(self._families())
+        yield from families
+
+    def _families(self) -> Iterator[Metric]:
         yield self._tasks()
         age = self._metrics.get_oldest_queued_task_age()
         yield GaugeMetricFamily(
