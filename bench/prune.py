@@ -9,7 +9,7 @@ from time import perf_counter
 
 import numpy as np
 
-from bench.beside import HEADER, Callers, Turn, by_turn, ratio, rows
+from bench.beside import HEADER, Callers, Turn, by_turn, pace, ratio, rows
 from bench.latency import Latency
 from bench.machine import describe, machine_facts
 from bench.progress import live_line
@@ -114,7 +114,7 @@ def render(report: PruneReport) -> str:
     """The report as text."""
     one = report.transactions
     load = (
-        f"{report.processes} processes, {report.rate:g} tasks/s each; {report.removed:,} tasks removed in"
+        f"{report.processes} processes, {pace(report.rate)}; {report.removed:,} tasks removed in"
         f" {report.seconds:.0f} s ({report.removed / max(report.seconds, 1e-9):,.0f}/s) by {one.count:,}"
         f" transactions: p50 {one.p50:.2f}, p99 {one.p99:.2f}, longest {one.max:.1f} ms"
     )

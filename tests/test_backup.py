@@ -50,30 +50,35 @@ def test_what_is_not_committed_is_not_in_it(queue: TaskQueue, backups: QueueBack
         assert operation.count(copy) == 1
 
 
-def test_while_processes_write_a_backup_is_one_moment_of_history(
+def test_while_processes_enqueue_and_complete_a_backup_is_one_moment_of_history(
     queue: TaskQueue, backups: QueueBackup, hire: Callable[..., Colleague], tmp_path: Path
 ) -> None:
     fill(queue)
-    writers = [hire() for _ in range(3)]
-    for writer in writers:
-        writer.begin(operation.enqueue_until, str(tmp_path / "stop"))
+    workers = {f"worker {number}": hire() for number in range(4)}
+    for name, worker in workers.items():
+        worker.begin(operation.work_until, str(tmp_path / "stop"), name)
     made, steps = [], []
-    for _ in range(4):
+    for _ in range(3):
         calls: list[int] = []
         made.append(backups.create_backup(progress=lambda done, pages, calls=calls: calls.append(done)))  # type: ignore[misc]
         steps.append(calls)
     (tmp_path / "stop").touch()
-    written = [writer.result() for writer in writers]
-    assert all(written)
-    counts = []
-    for backup in made:
-        with TaskQueue(backup) as copy:
-            counts.append(operation.count(copy))
-            # Ids are given out in the order of commits: those of a moment have no gaps.
-            assert copy.database.execute("SELECT max(id) FROM task_queue").fetchone()[0] == counts[-1]
+    done = {name: worker.result() for name, worker in workers.items()}
     assert all(len(calls) > 1 and calls == sorted(calls) for calls in steps)  # none began anew
-    assert counts == sorted(counts)
-    assert counts[-1] > counts[0]
+    lengths = []
+    for number, backup in enumerate(made):
+        assert backups.verify_backup(backup)
+        backups.restore_backup(backup, tmp_path / f"restored-{number}.db")
+        for path in (backup, tmp_path / f"restored-{number}.db"):
+            with TaskQueue(path) as copy:
+                # Ids are given out in the order of commits: those of a moment have no gaps.
+                newest = copy.database.execute("SELECT max(id) FROM task_queue").fetchone()[0]
+                assert newest == operation.count(copy)
+                lengths.append([operation.holds_a_prefix(copy, name, did) for name, did in done.items()])
+    assert lengths[::2] == lengths[1::2]
+    assert lengths == sorted(lengths, key=sum)
+    assert sum(lengths[-1]) > sum(lengths[0])
+    assert operation.statuses(queue)["completed"] == sum(what == "complete" for did in done.values() for what, _ in did)
 
 
 def test_backups_in_one_moment_have_names_of_their_own(queue: TaskQueue, backups: QueueBackup) -> None:
