@@ -53,7 +53,9 @@ def test_a_heartbeat_registers_and_then_updates(queue: TaskQueue, heartbeat: Wor
     assert abs(datetime.now(UTC) - worker.heartbeat_utc) < timedelta(seconds=30)
 
 
-@pytest.mark.parametrize("capabilities", [{"x": object()}, {("a", "b"): 1}, ["gpu"], "gpu", None])
+@pytest.mark.parametrize(
+    "capabilities", [{"x": object()}, {"x": [float("nan")]}, {("a", "b"): 1}, ["gpu"], "gpu", None]
+)
 def test_capabilities_that_are_no_json_object_are_refused(heartbeat: WorkerHeartbeat, capabilities: Any) -> None:
     with pytest.raises(QueueDatabaseError, match="capabilities of 'w'"):
         heartbeat.update_heartbeat("w", capabilities)

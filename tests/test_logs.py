@@ -88,7 +88,7 @@ def test_levels_are_in_capitals_and_unknown_ones_are_info(logger: TaskLogger, gi
 def test_details_that_are_no_json_say_so(logger: TaskLogger) -> None:
     loop: dict[str, Any] = {}
     loop["self"] = loop
-    for details in ({"what": object()}, loop):
+    for details in ({"what": object()}, loop, {"share": float("nan")}):
         logger.log(1, "INFO", "m", details)
         kept = json.loads(logger.get_task_logs(1)[0].details or "")
         assert kept["error"].startswith("Failed to serialize details: ")
@@ -387,6 +387,20 @@ def test_errors_and_retries(both: QueueLogger) -> None:
         "why": "timeout",
     }
     assert json.loads(last.details or "")["next_run_after"] is None
+
+
+@pytest.mark.parametrize("details", [["a", 1], ("a", 1), "text", 7, [("key", "value")]])
+def test_details_may_be_anything(both: QueueLogger, caplog: pytest.LogCaptureFixture, details: Any) -> None:
+    with caplog.at_level(logging.DEBUG, "prismq.queue"):
+        both.log_task_event(1, "INFO", "m", details)
+        both.log_task_transition(1, "queued", "processing", details)
+        both.log_task_error(1, ValueError("bad"), details)
+        both.log_task_retry(1, 2, 5, None, details)
+    assert caplog.records[0].__dict__["details"] == details
+    *others, event = both.task_logger.get_task_logs(1)
+    kept = json.loads(json.dumps(details))
+    assert json.loads(event.details or "") == kept
+    assert [json.loads(entry.details or "")["details"] for entry in others] == [kept] * 3
 
 
 def test_a_failure_of_the_database_is_logged_and_not_raised(

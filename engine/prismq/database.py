@@ -145,6 +145,6 @@ def _file_path(given: str | os.PathLike[str]) -> Path:
             f"a queue shared by processes needs the path of a file, not {text!r}; pass one, or None for the default"
         )
     path = Path(text)
-    if path.is_dir():
+    if os.path.isdir(path):  # Path.is_dir raises where this user may not look
         raise QueueOperationalError(f"{path} is a folder; pass the path of a file in it, such as {path / 'queue.db'}")
     return path

@@ -130,7 +130,7 @@ def register(database: QueueDatabase, worker_id: str, capabilities: Mapping[str,
     if not isinstance(capabilities, Mapping):
         raise QueueDataError(f"capabilities of {worker_id!r} are {capabilities!r:.100}; they must be a dict")
     try:
-        text = json.dumps(dict(capabilities))
+        text = json.dumps(dict(capabilities), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise QueueDataError(f"capabilities of {worker_id!r} can't be written as JSON: {error}") from error
     database.execute(sql.REGISTER_WORKER, (worker_id, text, clock.to_text(clock.now())))
