@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from prismq import Keep, QueueBackup, RetentionPolicy, TaskQueue, prune
+from prismq import Keep, QueueBackup, QueueDatabase, RetentionPolicy, TaskQueue, prune
 
 
 def enqueue_until(queue: TaskQueue, flag: str) -> list[int]:
@@ -55,6 +57,23 @@ def restore(queue: TaskQueue, path: str, die_half_way: bool = False) -> None:
 
 def prune_all(queue: TaskQueue, export: str) -> None:
     prune(queue.database, RetentionPolicy(completed=Keep(count=0)), export=export)
+
+
+@contextmanager
+def commits_counted(database: QueueDatabase) -> Iterator[list[bool]]:
+    """One entry for each transaction that writes and commits on the database's connection in the block."""
+    commits: list[bool] = []
+    raw = database.get_connection().apsw
+
+    def committing() -> bool:
+        commits.append(True)
+        return False  # go on
+
+    raw.set_commit_hook(committing)
+    try:
+        yield commits
+    finally:
+        raw.set_commit_hook(None)
 
 
 def claim_weighted(queue: TaskQueue) -> str | None:

@@ -24,6 +24,7 @@ from prismq import (
     WorkerHeartbeat,
     clock,
 )
+from tests import operation
 from tests.colleague import Colleague, add_at_once
 from tests.one_table import undone
 
@@ -165,7 +166,9 @@ def test_many_tasks_are_taken_back_in_short_transactions(queue: TaskQueue, heart
     heartbeat.update_heartbeat("w", {})
     queue.claim_many("w", 250, lease_seconds=3600)
     silence(queue.database, "w", 400)
-    assert heartbeat.reclaim_stale_worker_tasks() == 250
+    with operation.commits_counted(queue.database) as commits:
+        assert heartbeat.reclaim_stale_worker_tasks() == 250
+    assert len(commits) == 3
     assert len(queue.claim_many("other", 300)) == 250
 
 

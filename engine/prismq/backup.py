@@ -22,7 +22,7 @@ from typing import Final
 
 import apsw
 
-from prismq import clock, filesystem, lottery, schema, sql
+from prismq import clock, database_files, filesystem, lottery, schema, sql
 from prismq.backup_files import PATTERN, BackupInfo, belongs_to, in_a_file_name, queue_id_of
 from prismq.connection import Connection
 from prismq.database import QueueDatabase
@@ -30,6 +30,7 @@ from prismq.errors import (
     QueueBackupBusyError,
     QueueBackupError,
     QueueFileError,
+    from_apsw,
     raised_as,
 )
 
@@ -127,7 +128,8 @@ class QueueBackup:
             _damage_explained(target),
             QueueDatabase(target, durability="full", group_commit=False) as database,
         ):
-            _require_replaceable(database)
+            if _holds_queue(target):
+                database.initialize_schema()
             page_bytes = int(database.execute("PRAGMA page_size").fetchone()[0])
             with _unfinished_in(target.parent) as folder:
                 staged = folder / "staged.db"
@@ -240,12 +242,18 @@ def _verify(backup: apsw.Connection, path: Path) -> None:
         raise QueueBackupError(f"{path} is damaged: {'; '.join(found[:5])}")
 
 
-def _require_replaceable(database: QueueDatabase) -> None:
-    tables = {row[0] for row in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+def _holds_queue(target: Path) -> bool:
+    """Whether there is a queue to be replaced, or nothing. Refuses all else before it is opened: that writes to it."""
+    if not target.exists():
+        return False
+    try:
+        with closing(database_files.open_read_only(target)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    except apsw.Error as error:
+        raise from_apsw(error, statement="looking at it", database=target) from error
     if tables and "task_queue" not in tables:
-        raise QueueBackupError(f"{database.db_path} is the database of something else, there is no queue in it")
-    if tables:
-        database.initialize_schema()
+        raise QueueBackupError(f"{target} is the database of something else, there is no queue in it")
+    return bool(tables)
 
 
 def _plays_lottery(database: QueueDatabase) -> bool:
