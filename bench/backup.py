@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from bench.beside import HEADER, PAYLOAD, Callers, Turn, by_turn, ratio, rows
+from bench.beside import HEADER, PAYLOAD, Callers, Turn, by_turn, pace, ratio, rows
 from bench.latency import Latency
 from bench.machine import describe, machine_facts
 from bench.progress import live_line
@@ -103,7 +103,7 @@ def measure(
 def render(report: BackupReport) -> str:
     """The report as text."""
     load = (
-        f"{report.processes} processes, {report.rate:g} tasks/s each, {report.tasks:,} tasks in the queue;"
+        f"{report.processes} processes, {pace(report.rate)}, {report.tasks:,} tasks in the queue;"
         f" {report.backups} backups of {report.megabytes:.0f} MiB, {report.seconds:.2f} s each"
     )
     return "\n\n".join(

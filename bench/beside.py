@@ -33,7 +33,8 @@ class Turn:
 
 
 class Callers:
-    """Processes that each enqueue, claim and complete a task `rate` times a second, until the block ends."""
+    """Processes that each enqueue, claim and complete a task `rate` times a second, until the block ends; as fast as
+    they can when that is 0."""
 
     def __init__(self, path: Path, folder: Path, processes: int, rate: float, durability: Durability) -> None:
         context = multiprocessing.get_context("spawn")
@@ -88,8 +89,9 @@ def call(path: str, file: str, rate: float, durability: Durability, ready: Any, 
                 timed(2, lambda task=task: queue.complete(task))  # type: ignore[misc]
             if len(calls) >= WARM_CALLS:
                 ready.set()
-            due = max(due + 1 / rate, perf_counter() - 1 / rate)  # what was missed is not made up for
-            time.sleep(max(0.0, due - perf_counter()))
+            if rate:
+                due = max(due + 1 / rate, perf_counter() - 1 / rate)  # what was missed is not made up for
+                time.sleep(max(0.0, due - perf_counter()))
     np.save(file, np.array(calls))
 
 
@@ -111,6 +113,11 @@ def by_turn(calls: npt.NDArray[Any], turns: list[Turn]) -> dict[str, dict[str, L
 def ratio(latency: dict[str, Latency]) -> float:
     """How many times as long the p99 is beside the work."""
     return latency["beside"].p99 / latency["alone"].p99 if latency["alone"].p99 else 0.0
+
+
+def pace(rate: float) -> str:
+    """In words."""
+    return f"{rate:g} tasks/s each" if rate else "as fast as they can"
 
 
 def rows(latency: dict[str, dict[str, Latency]]) -> list[list[str]]:

@@ -557,7 +557,7 @@ def _metrics(arguments: Sequence[str]) -> int:
 def _backup(arguments: Sequence[str]) -> int:
     parser = _parser(
         "python -m bench backup",
-        "Processes enqueue, claim and complete at a fixed rate, in turns alone and beside backups that follow one"
+        "Processes enqueue, claim and complete, in turns alone and beside backups that follow one"
         " another; every backup is verified, restored and looked at for gaps.",
         "example:\n  python -m bench backup --tasks 20000 --rounds 3 --json backup.json\n\n" + EXIT_STATUS,
     )
@@ -584,7 +584,7 @@ def _backup(arguments: Sequence[str]) -> int:
 def _prune(arguments: Sequence[str]) -> int:
     parser = _parser(
         "python -m bench prune",
-        "Processes enqueue, claim and complete at a fixed rate, in turns alone and while old finished tasks are"
+        "Processes enqueue, claim and complete, in turns alone and while old finished tasks are"
         " removed, until all of them are.",
         "example:\n  python -m bench prune --finished 100000 --json prune.json\n\n" + EXIT_STATUS,
     )
@@ -605,7 +605,13 @@ def _add_callers(parser: argparse.ArgumentParser, processes: int) -> None:
     parser.add_argument(
         "--processes", type=_whole, default=processes, metavar="P", help=f"that call (default {processes})"
     )
-    parser.add_argument("--rate", type=_positive, default=50.0, metavar="TASKS", help="tasks/s of each (default 50)")
+    parser.add_argument(
+        "--rate",
+        type=_not_negative,
+        default=50.0,
+        metavar="TASKS",
+        help="tasks/s of each, 0 for as fast as they can (default 50)",
+    )
     parser.add_argument("--seconds", type=_positive, default=4.0, metavar="N", help="of a turn (default 4)")
     parser.add_argument("--durability", choices=("normal", "full"), default="normal", help="(default normal)")
 
@@ -863,6 +869,10 @@ def _positive(text: str) -> float:
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError("must be more than 0")
     return number
+
+
+def _not_negative(text: str) -> float:
+    return 0.0 if float(text) == 0 else _positive(text)
 
 
 def _save(path: Path | None, content: dict[str, Any]) -> None:

@@ -194,6 +194,7 @@ def _metrics(database: QueueDatabase) -> Mapping[str, Metric]:
         "get_task_logs(task)": partial(logger.get_task_logs, 7),
         "get_recent_logs()": logger.get_recent_logs,
         "get_recent_logs(level)": partial(logger.get_recent_logs, 100, "ERROR"),
+        "v_queue_status_summary": view("v_queue_status_summary"),
         "v_queue_type_summary": view("v_queue_type_summary"),
         "v_task_performance": view("v_task_performance"),
         "v_worker_status": view("v_worker_status"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -14,6 +16,8 @@ import pytest
 from prismq import BackupInfo, QueueBackup, QueueBackupError, QueueDatabase, QueueDatabaseError, TaskQueue
 from tests import operation
 from tests.colleague import Colleague
+
+OPEN = Callable[..., TaskQueue]
 
 
 @pytest.fixture
@@ -46,30 +50,35 @@ def test_what_is_not_committed_is_not_in_it(queue: TaskQueue, backups: QueueBack
         assert operation.count(copy) == 1
 
 
-def test_while_processes_write_a_backup_is_one_moment_of_history(
+def test_while_processes_enqueue_and_complete_a_backup_is_one_moment_of_history(
     queue: TaskQueue, backups: QueueBackup, hire: Callable[..., Colleague], tmp_path: Path
 ) -> None:
     fill(queue)
-    writers = [hire() for _ in range(3)]
-    for writer in writers:
-        writer.begin(operation.enqueue_until, str(tmp_path / "stop"))
+    workers = {f"worker {number}": hire() for number in range(4)}
+    for name, worker in workers.items():
+        worker.begin(operation.work_until, str(tmp_path / "stop"), name)
     made, steps = [], []
-    for _ in range(4):
+    for _ in range(3):
         calls: list[int] = []
         made.append(backups.create_backup(progress=lambda done, pages, calls=calls: calls.append(done)))  # type: ignore[misc]
         steps.append(calls)
     (tmp_path / "stop").touch()
-    written = [writer.result() for writer in writers]
-    assert all(written)
-    counts = []
-    for backup in made:
-        with TaskQueue(backup) as copy:
-            counts.append(operation.count(copy))
-            # Ids are given out in the order of commits: those of a moment have no gaps.
-            assert copy.database.execute("SELECT max(id) FROM task_queue").fetchone()[0] == counts[-1]
+    done = {name: worker.result() for name, worker in workers.items()}
     assert all(len(calls) > 1 and calls == sorted(calls) for calls in steps)  # none began anew
-    assert counts == sorted(counts)
-    assert counts[-1] > counts[0]
+    lengths = []
+    for number, backup in enumerate(made):
+        assert backups.verify_backup(backup)
+        backups.restore_backup(backup, tmp_path / f"restored-{number}.db")
+        for path in (backup, tmp_path / f"restored-{number}.db"):
+            with TaskQueue(path) as copy:
+                # Ids are given out in the order of commits: those of a moment have no gaps.
+                newest = copy.database.execute("SELECT max(id) FROM task_queue").fetchone()[0]
+                assert newest == operation.count(copy)
+                lengths.append([operation.holds_a_prefix(copy, name, did) for name, did in done.items()])
+    assert lengths[::2] == lengths[1::2]
+    assert lengths == sorted(lengths, key=sum)
+    assert sum(lengths[-1]) > sum(lengths[0])
+    assert operation.statuses(queue)["completed"] == sum(what == "complete" for did in done.values() for what, _ in did)
 
 
 def test_backups_in_one_moment_have_names_of_their_own(queue: TaskQueue, backups: QueueBackup) -> None:
@@ -86,11 +95,120 @@ def test_backups_in_one_moment_have_names_of_their_own(queue: TaskQueue, backups
     assert {info.path for info in backups.list_backups()} == set(made)
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", "", "..", ".hidden", "C:x", "a\0b", "a b", "x" * 101])
-def test_a_name_that_is_none_is_refused(backups: QueueBackup, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("before deploy", "before_deploy"),
+        ("../x", ".._x"),
+        ("a/b\\c:d", "a_b_c_d"),
+        (".hidden", ".hidden"),
+        ("a\0b\ud800*?", "a_b___"),
+        ("prüfung", "prüfung"),
+        ("x" * 100, "x" * 100),
+    ],
+)
+def test_what_a_file_name_cannot_hold_is_replaced(queue: TaskQueue, backups: QueueBackup, name: str, kept: str) -> None:
+    queue.enqueue("t")
+    made = backups.create_backup(name)
+    assert made.parent == backups.backup_dir
+    assert re.fullmatch(rf"queue_backup_{re.escape(kept)}_\d{{8}}_\d{{6}}_\d{{3}}\.db", made.name)
+    (info,) = backups.list_backups()
+    assert (info.path, info.name) == (made, kept)
+    assert backups.cleanup_old_backups(0, name=name) == 1
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 101, "ä" * 51, 7])
+def test_a_name_that_is_none_is_refused(queue: TaskQueue, backups: QueueBackup, name: Any) -> None:
+    queue.enqueue("t")
     with pytest.raises(QueueBackupError, match="can't be part of a file's name"):
         backups.create_backup(name)
-    assert list(backups.backup_dir.iterdir()) == []
+    assert not backups.backup_dir.exists()
+
+
+def test_queues_that_share_a_folder_have_each_their_own_backups(open_queue: OPEN, tmp_path: Path) -> None:
+    queues = {name: open_queue(tmp_path / f"{name}.db") for name in ("x", "y")}
+    shared = {name: QueueBackup(queue.database) for name, queue in queues.items()}
+    assert shared["x"].backup_dir == shared["y"].backup_dir
+    made: dict[str, list[Path]] = {"x": [], "y": []}
+    for _ in range(2):
+        for name, queue in queues.items():
+            queue.enqueue(name)
+            made[name].append(shared[name].create_backup("daily"))
+    for name, backups in shared.items():
+        assert [info.path for info in backups.list_backups()] == made[name][::-1]
+    newest = shared["x"].get_latest_backup()
+    assert newest is not None
+    assert newest.path == made["x"][1]
+    assert shared["x"].cleanup_old_backups(1) == 1
+    assert {path for paths in made.values() for path in paths if path.exists()} == {made["x"][1], *made["y"]}
+    shared["x"].restore_backup(made["y"][0])  # on purpose: x is still x, with a content of y
+    assert [info.path for info in shared["x"].list_backups()] == [made["x"][1]]
+    assert [info.path for info in shared["y"].list_backups()] == made["y"][::-1]
+
+
+def test_those_of_one_name_are_thinned_out_by_themselves(queue: TaskQueue, backups: QueueBackup) -> None:
+    made = [backups.create_backup(name) for name in ("weekly", "daily", None, "daily", None)]
+    assert backups.cleanup_old_backups(1, name="daily") == 1
+    assert backups.cleanup_old_backups(1, name="") == 1
+    assert [path for path in made if path.exists()] == [made[0], made[3], made[4]]
+
+
+def test_a_queue_that_was_moved_keeps_its_backups_and_a_copy_has_none(open_queue: OPEN, tmp_path: Path) -> None:
+    queue = open_queue(tmp_path / "old.db")
+    queue.enqueue("t")
+    made = QueueBackup(queue.database).create_backup()
+    queue.close()
+    shutil.copy(tmp_path / "old.db", tmp_path / "copy.db")
+    copy = QueueBackup(QueueDatabase(tmp_path / "copy.db"))
+    assert copy.list_backups() == []
+    (tmp_path / "copy.db").unlink()
+    (tmp_path / "old.db").rename(tmp_path / "new.db")
+    moved = QueueBackup(QueueDatabase(tmp_path / "new.db"))
+    assert [info.path for info in moved.list_backups()] == [made]
+    moved.restore_backup(made, tmp_path / "twin.db")
+    assert QueueBackup(QueueDatabase(tmp_path / "old.db")).get_latest_backup() is not None  # there is no queue: his are
+    assert not (tmp_path / "old.db").exists()
+    with QueueDatabase(tmp_path / "twin.db") as twin:
+        own = QueueBackup(twin).create_backup()
+    assert [info.path for info in moved.list_backups()] == [made]
+    assert [info.path for info in QueueBackup(QueueDatabase(tmp_path / "twin.db")).list_backups()] == [own, made]
+
+
+def test_a_damaged_database_has_its_backups_and_a_new_one_in_its_place_does_not(
+    open_queue: OPEN, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = open_queue()
+    made = QueueBackup(queue.database).create_backup()
+    queue.close()
+    path.write_bytes(b"damaged " * 1000)
+    backups = QueueBackup(QueueDatabase(path))
+    assert [info.path for info in backups.list_backups()] == [made]
+    path.unlink()
+    open_queue().enqueue("t")
+    assert backups.list_backups() == []
+    broken = made.with_name("queue_backup_20300101_000000_000.db")
+    broken.write_bytes(b"damaged " * 1000)
+    assert backups.get_latest_backup() is None
+    assert f"{broken} is left out" in caplog.text
+
+
+def test_looking_for_backups_makes_no_folder(queue: TaskQueue, tmp_path: Path) -> None:
+    backups = QueueBackup(queue.database, tmp_path / "no" / "folder")
+    assert backups.list_backups() == []
+    assert backups.get_latest_backup() is None
+    assert backups.cleanup_old_backups() == 0
+    with pytest.raises(QueueBackupError, match="not found"):
+        backups.restore_backup(tmp_path / "none.db")
+    assert not (tmp_path / "no").exists()
+    assert backups.create_backup().parent == tmp_path / "no" / "folder"
+
+
+def test_a_name_with_no_time_of_a_calendar_is_dated_by_its_file(queue: TaskQueue, backups: QueueBackup) -> None:
+    made = backups.create_backup()
+    odd = made.rename(made.with_name("queue_backup_99999999_999999_999.db"))
+    (info,) = backups.list_backups()
+    assert info.path == odd
+    assert abs(info.created_at - datetime.now(UTC)) < timedelta(hours=1)
 
 
 def test_its_time_is_utc(queue: TaskQueue, backups: QueueBackup) -> None:
@@ -177,13 +295,9 @@ def test_a_killed_backup_leaves_no_backup(
 def test_files_that_cannot_be_are_told_as_what_they_are(queue: TaskQueue, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(QueueBackupError, match="can't be used") as raised:
-        QueueBackup(queue.database, tmp_path / "file")
+        QueueBackup(queue.database, tmp_path / "file").create_backup()
     assert isinstance(raised.value, QueueDatabaseError)
     assert isinstance(raised.value.__cause__, OSError)
-    backups = QueueBackup(queue.database, tmp_path / "gone")
-    (tmp_path / "gone").rmdir()
-    with pytest.raises(QueueBackupError, match="no backup"):
-        backups.create_backup()
     with pytest.raises(QueueBackupError, match="not found"):
         QueueBackup(QueueDatabase(tmp_path / "none.db")).create_backup()
     assert not (tmp_path / "none.db").exists()

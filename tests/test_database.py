@@ -5,20 +5,23 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from prismq.connection import Connection
-from prismq.database import QueueDatabase
-from prismq.errors import (
+from prismq import (
+    PRAGMAS,
+    QueueDatabase,
     QueueDatabaseError,
+    QueueOperationalError,
     QueueSchemaError,
     UnsupportedEnvironmentError,
 )
-from prismq.settings import PRAGMAS
+from prismq.connection import Connection
 from tests.one_table import add, in_thread, names
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -56,6 +59,42 @@ def test_a_folder_that_can_not_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(QueueDatabaseError, match="can't be created"):
         QueueDatabase(tmp_path / "file" / "q.db")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+@pytest.mark.parametrize("below", ["", "new/folder/"])
+def test_a_folder_that_this_user_may_not_enter_is_told_as_such(tmp_path, below):
+    """In a process that gives root's rights up where it has them: root may always."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    script = """
+import os, sys
+from prismq import QueueDatabase, QueueDatabaseError, native
+native.load()
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+for use in (QueueDatabase, lambda path: QueueDatabase(path).get_connection()):
+    try:
+        use(sys.argv[1])
+    except QueueDatabaseError as error:
+        print(type(error).__name__, error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(closed / f"{below}queue.db")], capture_output=True, text=True, timeout=60
+    )
+    closed.chmod(0o700)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "QueueOperationalError" in done.stdout
+    assert "queue.db" in done.stdout
+
+
+def test_a_name_that_no_file_can_have_is_refused(tmp_path):
+    with pytest.raises(QueueOperationalError):
+        QueueDatabase(tmp_path / ("x" * 300) / "queue.db")
+    with pytest.raises(QueueOperationalError):
+        QueueDatabase(tmp_path / ("x" * 300 + ".db")).get_connection()
 
 
 def test_an_unknown_durability_is_refused(tmp_path):

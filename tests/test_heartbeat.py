@@ -24,6 +24,7 @@ from prismq import (
     WorkerHeartbeat,
     clock,
 )
+from tests import operation
 from tests.colleague import Colleague, add_at_once
 from tests.one_table import undone
 
@@ -53,7 +54,9 @@ def test_a_heartbeat_registers_and_then_updates(queue: TaskQueue, heartbeat: Wor
     assert abs(datetime.now(UTC) - worker.heartbeat_utc) < timedelta(seconds=30)
 
 
-@pytest.mark.parametrize("capabilities", [{"x": object()}, {("a", "b"): 1}, ["gpu"], "gpu", None])
+@pytest.mark.parametrize(
+    "capabilities", [{"x": object()}, {"x": [float("nan")]}, {("a", "b"): 1}, ["gpu"], "gpu", None]
+)
 def test_capabilities_that_are_no_json_object_are_refused(heartbeat: WorkerHeartbeat, capabilities: Any) -> None:
     with pytest.raises(QueueDatabaseError, match="capabilities of 'w'"):
         heartbeat.update_heartbeat("w", capabilities)
@@ -163,7 +166,9 @@ def test_many_tasks_are_taken_back_in_short_transactions(queue: TaskQueue, heart
     heartbeat.update_heartbeat("w", {})
     queue.claim_many("w", 250, lease_seconds=3600)
     silence(queue.database, "w", 400)
-    assert heartbeat.reclaim_stale_worker_tasks() == 250
+    with operation.commits_counted(queue.database) as commits:
+        assert heartbeat.reclaim_stale_worker_tasks() == 250
+    assert len(commits) == 3
     assert len(queue.claim_many("other", 300)) == 250
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import apsw
@@ -22,6 +24,13 @@ from tests import operation
 @pytest.fixture
 def maintenance(queue: TaskQueue) -> QueueMaintenance:
     return QueueMaintenance(queue.database)
+
+
+def stop_housekeeper(queue: TaskQueue) -> None:
+    """It would bring back leases by itself, at once."""
+    housekeeper = queue.database.get_connection().housekeeper
+    assert housekeeper is not None
+    housekeeper.stop()
 
 
 @pytest.mark.parametrize("mode", ["PASSIVE", "FULL", "RESTART", "TRUNCATE"])
@@ -94,9 +103,7 @@ def test_stale_leases_come_back_and_spent_tasks_are_dead_letters(
 ) -> None:
     ids = queue.enqueue_many([{"type": "t"}, {"type": "t", "max_attempts": 1}, {"type": "t"}, {"type": "t"}])
     assert len(queue.claim_many("lost", 4, lease_seconds=600)) == 4
-    housekeeper = queue.database.get_connection().housekeeper
-    assert housekeeper is not None
-    housekeeper.stop()  # which would not wait
+    stop_housekeeper(queue)
     ended = "UPDATE task_queue SET lease_until_utc = strftime('%Y-%m-%d %H:%M:%f', 'now', ?) WHERE id = ?"
     for task_id, age in zip(ids, ("-400 seconds", "-400 seconds", "-200 seconds", "+1 hour"), strict=True):
         queue.database.execute(ended, (age, task_id))
@@ -115,18 +122,47 @@ def test_stale_leases_come_back_and_spent_tasks_are_dead_letters(
 def test_many_stale_leases(queue: TaskQueue, maintenance: QueueMaintenance) -> None:
     queue.enqueue_many([{"type": "t"}] * 250)
     queue.claim_many("lost", 250, lease_seconds=600)
+    stop_housekeeper(queue)
     queue.database.execute("UPDATE task_queue SET lease_until_utc = '2000-01-01 00:00:00.000'")
-    brought_back = maintenance.cleanup_stale_leases()
-    assert brought_back <= 250  # the housekeeper may have been first
+    with operation.commits_counted(queue.database) as commits:
+        assert maintenance.cleanup_stale_leases() == 250
+    assert len(commits) == 3
     assert operation.statuses(queue) == {"queued": 250}
+
+
+@pytest.mark.parametrize("action", ["vacuum", "analyze", "checkpoint", "integrity_check", "optimize"])
+def test_another_threads_transaction_is_neither_ended_nor_entered(
+    queue: TaskQueue, maintenance: QueueMaintenance, action: str
+) -> None:
+    """Though both use one connection: who maintains waits for it."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def begin_and_undo() -> None:
+        with queue.database.transaction():
+            queue.enqueue("never")
+            begun.set()
+            time.sleep(0.3)
+            assert queue.database.get_connection().in_transaction
+            ended.set()
+            raise RuntimeError
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(begin_and_undo)
+        assert begun.wait(30)
+        getattr(maintenance, action)()
+        assert ended.is_set()
+        with pytest.raises(RuntimeError):
+            other.result(30)
+    assert operation.count(queue) == 0
+    assert not queue.database.get_connection().in_transaction
+    queue.enqueue("t")
+    assert operation.count(queue) == 1
 
 
 def test_busy_is_told_as_such(queue: TaskQueue, maintenance: QueueMaintenance, path: Path) -> None:
     queue.enqueue("t")
     queue.claim("w", lease_seconds=600)
-    housekeeper = queue.database.get_connection().housekeeper
-    assert housekeeper is not None
-    housekeeper.stop()
+    stop_housekeeper(queue)
     queue.database.execute("UPDATE task_queue SET lease_until_utc = '2000-01-01 00:00:00.000'")
     foreign = apsw.Connection(str(path))
     foreign.execute("BEGIN IMMEDIATE")

@@ -15,11 +15,23 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
-from prismq import InvalidTaskError, QueueDatabase, QueueDatabaseError, QueueMetrics, TaskQueue, clock, rollup
+from prismq import (
+    SCHEMA_STATEMENTS,
+    InvalidTaskError,
+    QueueDatabase,
+    QueueDatabaseError,
+    QueueMetrics,
+    TaskQueue,
+    clock,
+    observe_sql,
+    rollup,
+)
 
 OPEN = Callable[..., TaskQueue]
+STATUSES = ("queued", "processing", "paused")
 ADD = """INSERT INTO task_queue (type, payload, status, attempts, priority, locked_by, created_at_utc,
   processing_started_utc, finished_at_utc) VALUES (?, '{}', ?, ?, ?, ?, ?, ?, ?)"""
 
@@ -332,6 +344,86 @@ def test_plain_rows_and_sums_agree_with_the_rows_themselves(database: QueueDatab
            ORDER BY type, status"""
     ).fetchall()
     assert database.execute("SELECT * FROM v_task_performance").fetchall() == rows
+
+
+@pytest.mark.parametrize("rolled", [False, True])
+@pytest.mark.parametrize("deleted", [False, True])
+def test_the_views_say_what_the_public_statements_define(
+    database: QueueDatabase, path: Path, rolled: bool, deleted: bool
+) -> None:
+    """Those read every row and stand on the three tables alone."""
+    database.execute_many(
+        """INSERT INTO task_queue (type, payload, status, priority, attempts, created_at_utc)
+           VALUES ('a', '{}', ?, ?, ?, ?)""",
+        [(status, number, number % 7, text(99 - number / 10)) for number in range(10) for status in STATUSES],
+    )
+    database.execute(
+        "UPDATE task_queue SET run_after_utc = '2999-01-01 00:00:00.000' WHERE id % 2 AND status = 'queued'"
+    )
+    with database.transaction():
+        for number in range(1200):  # created in the order of ids, as tasks are
+            add(
+                database,
+                ("completed", "failed", "dead_letter")[number % 7 % 3],
+                60 - number / 30,
+                kind="ab"[number % 2],
+            )
+    if rolled:
+        assert roll_up(database) > 1000
+    if deleted:
+        database.execute("DELETE FROM task_queue WHERE id % 3 = 0 OR id BETWEEN 200 AND 700 OR status = 'failed'")
+        if rolled:
+            assert database.execute("SELECT min(tasks) FROM task_rollup WHERE kind = 'block'").fetchone()[0] == 0
+            assert rollup.check(database)
+    database.close()
+    plain = apsw.Connection(str(path.with_name("plain.db")))
+    for statement in SCHEMA_STATEMENTS:
+        plain.execute(statement)
+    plain.execute("ATTACH ? AS filled", (str(path),))
+    for table in ("task_queue", "task_logs", "workers"):
+        names = [name for (name,) in plain.execute("SELECT name FROM pragma_table_info(?)", (table,))]
+        plain.execute(f"INSERT INTO {table} ({', '.join(names)}) SELECT {', '.join(names)} FROM filled.{table}")
+    for view in ("v_queue_status_summary", "v_queue_type_summary", "v_task_performance", "v_recent_failures"):
+        said = [tuple(row) for row in database.execute(f"SELECT * FROM {view}")]
+        assert said == plain.execute(f"SELECT * FROM main.{view}").fetchall(), view
+        assert len(said) > 3
+    plain.execute("INSERT INTO workers (worker_id, capabilities) VALUES ('w', '{}')")
+    assert plain.execute("SELECT worker_id, active_tasks FROM main.v_worker_status").fetchall() == [("w", 0)]
+    plain.close()
+
+
+def test_what_was_deleted_is_not_forgotten_when_the_sums_begin_anew(
+    database: QueueDatabase, metrics: QueueMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_many(database, 300)
+    monkeypatch.setattr("prismq.metrics.EXACT_TIMES", 0)
+
+    def said() -> list[Any]:
+        windows = (1, 3.7, 24, 46)
+        return [
+            [metrics.get_processing_time_percentiles(hours, kind) for hours in windows for kind in (None, "a")],
+            [metrics.get_success_failure_rates(hours) for hours in windows],
+            [metrics.get_throughput_metrics(hours) for hours in windows],
+            [tuple(row) for row in database.execute(observe_sql.FINISHED_EVER, (True,)) if row["type"] != "late"],
+            [tuple(row) for row in database.execute(observe_sql.TIMES_EVER) if row["took"] != 7_000_000],
+        ]
+
+    with frozen():
+        before = said()
+        database.execute("DELETE FROM task_queue WHERE id % 4 = 1")
+        assert roll_up(database) > 150
+        database.execute("DELETE FROM task_queue WHERE id % 4 > 1")
+        assert said() == before
+        assert rollup.check(database)
+        add(database, "completed", 59.9, seconds=7000, kind="late")  # finished before the watermark
+        for _ in range(2):
+            assert not rollup.check(database)
+            assert said() == before
+            roll_up(database)
+            assert said() == before
+            assert rollup.check(database)
+            database.execute("UPDATE task_queue SET status = 'failed' WHERE type = 'late'")
+        assert metrics.get_queue_depth("late") == 1
 
 
 @pytest.mark.parametrize("rolled", [False, True])

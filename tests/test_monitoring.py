@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from prismq import InvalidTaskError, QueueDatabaseError, QueueMonitoring, TaskQueue, Worker, clock
+from prismq import (
+    InvalidTaskError,
+    QueueDatabaseError,
+    QueueMonitoring,
+    TaskQueue,
+    Worker,
+    WorkerHeartbeat,
+    clock,
+    heartbeat,
+)
 from tests.one_table import undone
 
 
@@ -107,6 +118,45 @@ def test_the_metrics_of_a_queue(queue: TaskQueue, monitoring: QueueMonitoring) -
     }
     queue.database.execute("DELETE FROM task_queue WHERE status IN ('completed', 'dead_letter')")
     assert monitoring.get_queue_metrics()["task_statistics"]["completed"]["count"] == 1  # it has happened
+
+
+def test_all_is_of_one_moment(queue: TaskQueue, monitoring: QueueMonitoring, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever others commit while it is read."""
+    heartbeat_of_worker = WorkerHeartbeat(queue.database)
+    with TaskQueue(queue.database.db_path) as other:
+        held = QueueMonitoring(other.database)
+        held.register_worker("w")
+
+        def while_others_go_on(read: Callable[..., Any]) -> Callable[..., Any]:
+            def reading(*arguments: Any) -> Any:
+                held.register_worker(f"new {len(other.database.execute('SELECT 1 FROM workers').fetchall())}")
+                other.enqueue("t")
+                task = other.claim("w")
+                assert task is not None
+                return read(*arguments)
+
+            return reading
+
+        for name in ("rows", "_tasks", "all_workers"):
+            monkeypatch.setattr(heartbeat, name, while_others_go_on(getattr(heartbeat, name)))
+        monkeypatch.setattr(
+            monitoring._metrics,
+            "get_queue_depth_by_status",
+            while_others_go_on(monitoring._metrics.get_queue_depth_by_status),
+        )
+        metrics = monitoring.get_queue_metrics()
+        assert (metrics["queue_depth_by_status"], metrics["queue_depth_by_type"]) == ({}, {})
+        assert metrics["total_workers"] == 1
+        before = other.database.execute("SELECT count(*) FROM task_queue").fetchone()[0]
+        assert (
+            heartbeat_of_worker.get_worker_stats("w")["active_tasks_count"] == before + 1
+        )  # its moment is its first read
+        workers, before = (
+            other.database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("workers", "task_queue")
+        )
+        summary = heartbeat_of_worker.get_all_workers_summary()
+        assert len(summary) == workers + 1
+        assert sum(worker["total_tasks"] for worker in summary) == before + 1
 
 
 def test_worker_activity(queue: TaskQueue, monitoring: QueueMonitoring) -> None:

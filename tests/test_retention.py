@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,7 @@ from prismq import (
     QueueMaintenanceError,
     QueueMetrics,
     RetentionPolicy,
+    TaskLogger,
     TaskQueue,
     prune,
     retention,
@@ -147,13 +149,64 @@ def test_what_is_requeued_meanwhile_stays(queue: TaskQueue) -> None:
     assert queue.get(100) is not None
 
 
-def test_one_transaction_removes_few_rows(queue: TaskQueue) -> None:
-    finish(queue, completed=2000)
-    left = operation.count(queue)
+def log(queue: TaskQueue, task_id: int, count: int) -> None:
+    queue.database.execute(
+        """WITH RECURSIVE n (v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < ?2)
+           INSERT INTO task_logs (task_id, level, message) SELECT ?1, 'INFO', 'line ' || v FROM n""",
+        (task_id, count),
+    )
+
+
+def rows(queue: TaskQueue) -> int:
+    """Tasks and log lines."""
+    counts = queue.database.execute("SELECT (SELECT count(*) FROM task_queue), (SELECT count(*) FROM task_logs)")
+    return sum(counts.fetchone())
+
+
+@pytest.mark.parametrize("logs", [0, 30, 100, 5000])
+def test_one_transaction_removes_few_rows(queue: TaskQueue, logs: int) -> None:
+    """Log lines count as well, whether there are some of many tasks or many of one."""
+    tasks = 4 if logs > 1000 else 600
+    finish(queue, completed=tasks)
+    if logs:
+        for task_id in range(1, tasks + 1):
+            log(queue, task_id, logs)
+    left = rows(queue)
+    assert left == tasks * (1 + logs)
     for _ in retention.Pruning(queue.database, ALL).steps():
-        assert left - operation.count(queue) <= retention.MOST_ROWS
-        left = operation.count(queue)
+        now = rows(queue)
+        assert left - now <= 500
+        left = now
     assert left == 0
+
+
+def test_a_task_with_many_log_lines_is_exported_whole(queue: TaskQueue, tmp_path: Path) -> None:
+    finish(queue, completed=3)
+    log(queue, 2, 3000)
+    export = tmp_path / "old.jsonl"
+    removed = prune(queue.database, ALL, export=export)
+    assert (removed.completed, rows(queue)) == (3, 0)
+    exported = [record["task"] for record in lines(export)]
+    assert [len(task["logs"]) for task in exported] == [0, 3000, 0]
+    assert exported[1]["logs"][-1]["message"] == "line 3000"
+
+
+def test_what_is_logged_or_requeued_while_a_log_goes_stays(queue: TaskQueue, tmp_path: Path) -> None:
+    finish(queue, failed=2)
+    for task_id in (1, 2):
+        log(queue, task_id, 2000)
+    with (tmp_path / "old.jsonl").open("ab+") as export:
+        steps = retention.Pruning(queue.database, ALL, export).steps()
+        while rows(queue) > 3500:
+            next(steps)
+        assert queue.requeue(2)
+        TaskLogger(queue.database).log(1, "INFO", "late")  # it isn't in the file
+        for _ in steps:
+            pass
+    assert operation.statuses(queue) == {"failed": 1, "queued": 1}
+    kept = queue.database.execute("SELECT task_id, count(*) FROM task_logs GROUP BY task_id").fetchall()
+    assert [tuple(row) for row in kept] == [(1, 1), (2, 2000)]
+    assert prune(queue.database, ALL).failed == 1
 
 
 def test_inside_a_transaction_it_is_refused(queue: TaskQueue) -> None:
@@ -303,10 +356,9 @@ def test_its_statements_reach_their_rows_by_indexes(queue: TaskQueue) -> None:
     for name, text in statements.items():
         if text.split()[0] not in ("SELECT", "DELETE"):
             continue
-        rows = queue.database.execute(
-            f"EXPLAIN QUERY PLAN {text}", ("[]", "", 0, 1)[: max(1, text.count("?"))][:4] if "?" in text else ()
-        )
-        details = [row["detail"] for row in rows]
+        parameters = max((int(number) for number in re.findall(r"\?(\d)", text)), default=0)
+        plan = queue.database.execute(f"EXPLAIN QUERY PLAN {text}", ("[]", "", 0, 1, 1)[:parameters])
+        details = [row["detail"] for row in plan]
         checked += 1
         for detail in details:
             assert not detail.startswith(("SCAN task", "SCAN log")) or name == "_LOG_BEHIND", (name, details)

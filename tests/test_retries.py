@@ -231,6 +231,19 @@ def test_what_is_requeued_can_be_limited_by_type_status_and_number(queue: TaskQu
     assert queue.requeue_all() == 3
 
 
+def test_what_fails_again_meanwhile_is_not_requeued_again(queue: TaskQueue) -> None:
+    dead = ended(queue, "a", "dead_letter", 2 * queue_module.REQUEUE_CHUNK)
+    queue.database.execute(
+        """CREATE TRIGGER fail_again AFTER UPDATE ON task_queue WHEN NEW.status = 'queued' BEGIN
+             UPDATE task_queue SET status = 'dead_letter', attempts = 7,
+               finished_at_utc = strftime('%Y-%m-%d %H:%M:%f', 'now', '+1 second') WHERE id = NEW.id;
+           END"""
+    )
+    queue.database.execute("UPDATE task_queue SET finished_at_utc = NULL WHERE id = ?", (dead[0],))
+    assert queue.requeue_all() == len(dead)
+    assert statuses(queue, dead) == {("dead_letter", 7)}
+
+
 def test_requeuing_many_is_no_long_transaction(queue: TaskQueue, path: Path) -> None:
     ids = ended(queue, "a", "dead_letter", 3 * queue_module.REQUEUE_CHUNK)
     queue.database.execute(

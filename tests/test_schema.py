@@ -28,6 +28,7 @@ from prismq import (
     Task,
     TaskLog,
     TaskQueue,
+    rollup,
 )
 from prismq.schema import VERSION
 
@@ -479,6 +480,43 @@ def test_a_database_of_version_1_is_upgraded_in_place(open_queue: OPEN, tmp_path
     assert task is not None
     assert task.id == task_id
     assert queue.database.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+
+
+def test_a_database_of_version_2_is_upgraded_in_place(
+    open_queue: OPEN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("KEEP", 0), ("CHUNK", 10), ("LAG_SECONDS", -60.0)):
+        monkeypatch.setattr(rollup, name, value)
+    queue, new = open_queue(), open_queue(tmp_path / "new.db")
+    queue.enqueue_many([{"type": "t"}] * 50)
+    queue.complete_many(queue.claim_many("w", 40))
+    while rollup.roll_up(queue.database):
+        pass
+    execute = queue.database.execute
+    summary = execute("SELECT * FROM v_queue_status_summary").fetchall()
+    parts = execute("SELECT type, name FROM sqlite_schema WHERE type IN ('view', 'trigger')").fetchall()
+    for kind, name in parts:
+        if kind == "view" or name.startswith("roll_up_"):
+            execute(f"DROP {kind} {name}")
+            statement = "AS SELECT 1" if kind == "view" else "AFTER DELETE ON task_queue BEGIN SELECT 1; END"
+            if name not in ("roll_up_gone", "roll_up_left"):
+                execute(f"CREATE {kind} {name} {statement}")
+    assert execute("DELETE FROM task_rollup WHERE kind = 'block'").rowcount > 0
+    execute("DELETE FROM queue_state WHERE name = 'queue_id'")
+    execute("PRAGMA user_version = 2")
+    queue.close()
+    database = open_queue().database
+    parts = "SELECT type, name, sql FROM sqlite_schema ORDER BY name"
+    assert database.execute(parts).fetchall() == new.database.execute(parts).fetchall()
+    assert database.execute("SELECT * FROM v_queue_status_summary").fetchall() == summary
+    ids = {
+        str(database.execute("SELECT value FROM queue_state WHERE name = 'queue_id'").fetchone()[0])
+        for database in (database, new.database)
+    }
+    assert len(ids) == 2
+    database.execute("DELETE FROM task_queue WHERE id <= 20")
+    assert rollup.check(database)
+    assert QueueMetrics(database).get_success_failure_rates()["success_count"] == 40
 
 
 @pytest.mark.parametrize("version", [VERSION + 1, 999])

@@ -13,10 +13,7 @@ from typing import Any
 
 import pytest
 
-from prismq.database import QueueDatabase
-from prismq.errors import (
-    QueueBusyError,
-)
+from prismq import QueueBusyError, QueueDatabase
 from tests.one_table import add, names
 
 SPAWN = multiprocessing.get_context("spawn")

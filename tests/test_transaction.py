@@ -9,12 +9,7 @@ import sqlite3
 
 import pytest
 
-from prismq.database import QueueDatabase
-from prismq.errors import (
-    QueueBusyError,
-    QueueDatabaseError,
-    QueueProgrammingError,
-)
+from prismq import QueueBusyError, QueueDatabase, QueueDatabaseError, QueueProgrammingError
 from tests.one_table import add, in_thread, names
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -38,7 +38,8 @@ from prismq.schema import SCHEMA_STATEMENTS
 from prismq.settings import PRAGMAS, PRODUCTION_PRAGMAS, Settings, get_default_db_path
 
 if TYPE_CHECKING:
-    from prismq.backup import BackupInfo, QueueBackup
+    from prismq.backup import QueueBackup
+    from prismq.backup_files import BackupInfo
     from prismq.config_files import JSONConfigLoader, TOMLConfigLoader, YAMLConfigLoader
     from prismq.context import TaskContext
     from prismq.handler_config import TaskHandlerConfigLoader, load_handlers, load_handlers_from_config
@@ -137,7 +138,8 @@ __all__ = [
 
 # Imported when it is asked for: a process that only enqueues, claims and completes has no use for it.
 _WHERE: Final = {
-    "backup": ("BackupInfo", "QueueBackup"),
+    "backup": ("QueueBackup",),
+    "backup_files": ("BackupInfo",),
     "config_files": ("JSONConfigLoader", "TOMLConfigLoader", "YAMLConfigLoader"),
     "context": ("TaskContext",),
     "handler_config": ("TaskHandlerConfigLoader", "load_handlers", "load_handlers_from_config"),

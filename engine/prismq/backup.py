@@ -12,26 +12,25 @@ again, claims that are held now stay distinguishable from later ones, and what t
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 import apsw
 
-from prismq import clock, filesystem, lottery, schema, sql
+from prismq import clock, database_files, filesystem, lottery, schema, sql
+from prismq.backup_files import PATTERN, BackupInfo, belongs_to, in_a_file_name, queue_id_of
 from prismq.connection import Connection
 from prismq.database import QueueDatabase
 from prismq.errors import (
     QueueBackupBusyError,
     QueueBackupError,
     QueueFileError,
+    from_apsw,
     raised_as,
 )
 
@@ -45,70 +44,36 @@ LONGEST_REST_SECONDS: Final = 0.05
 """A backup rests after so much work, twice as long as it worked but not longer than that."""
 CHECK_STEPS: Final = 100
 """SQLite's own, of checking a copy, after which it may rest."""
-LONGEST_NAME: Final = 100
 LEFT_OVER_SECONDS: Final = 86400
 """An unfinished file so old is one that a killed process left behind."""
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_FILE: Final = re.compile(r"queue_backup_(?:.+_)?(\d{8}_\d{6})(?:_(\d{3}))?\.db")
 _UNFINISHED: Final = ".prismq-unfinished-"
-
-
-@dataclass(frozen=True)
-class BackupInfo:
-    """A backup file; `created_at` is by its name, or by its modification time when the name has none."""
-
-    path: Path
-    size_bytes: int
-    created_at: datetime
-
-    @property
-    def size_mb(self) -> float:
-        """Its size in MiB."""
-        return self.size_bytes / 2**20
-
-    @classmethod
-    def from_path(cls, path: str | os.PathLike[str]) -> Self:
-        """Look at the file; QueueBackupError when there is none."""
-        path = Path(path)
-        try:
-            found = path.stat()
-        except OSError as error:
-            raise QueueBackupError(f"backup {path} not found ({error.strerror})") from error
-        named = _FILE.fullmatch(path.name)
-        if named is None or named[2] is None:
-            return cls(path, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
-        moment = datetime.strptime(f"{named[1]}{named[2]}000", "%Y%m%d_%H%M%S%f")
-        return cls(path, found.st_size, moment.replace(tzinfo=UTC))
 
 
 class QueueBackup:
     """Makes, verifies, lists and restores backups of a queue, while any process goes on using it.
 
-    `backup_dir` is created; by default it is the folder `backups` beside the database. Everything raises
-    QueueBackupError, QueueBackupBusyError when the database stays locked.
+    `backup_dir`, by default the folder `backups` beside the database, is created by the first backup; several queues
+    may share one, each lists and deletes its own backups only. Everything raises QueueBackupError, QueueBackupBusyError
+    when the database stays locked.
     """
 
     def __init__(self, db: QueueDatabase, backup_dir: str | os.PathLike[str] | None = None) -> None:
         self.db = db
         self.backup_dir = db.db_path.parent / "backups" if backup_dir is None else Path(backup_dir)
-        with _translated(f"the folder {self.backup_dir} can't be used"):
-            self.backup_dir.mkdir(parents=True, exist_ok=True)
 
     def create_backup(self, name: str | None = None, *, progress: Progress | None = None) -> Path:
         """Copy the queue as it is committed now to `queue_backup_[<name>_]<UTC time>.db`, verified and synced.
 
-        The file appears whole or not at all, and replaces none. A transaction that is open, also the caller's, isn't
-        in it. Writers go on meanwhile; the WAL grows by what they write, as while anybody reads.
+        What a file's name can't hold everywhere is "_" in it. The file appears whole or not at all and replaces none.
+        A transaction that is open, also the caller's, isn't in it. Writers go on meanwhile; the WAL grows by what they
+        write, as while anybody reads.
         """
-        if name is not None and (not _NAME.fullmatch(name) or len(name) > LONGEST_NAME):
-            raise QueueBackupError(
-                f"{name!r:.120} can't be part of a file's name: use letters, digits, '_', '-' and '.', not '.' first, "
-                f"up to {LONGEST_NAME} characters"
-            )
+        prefix = "queue_backup_" if name is None else f"queue_backup_{in_a_file_name(name)}_"
         if not self.db.db_path.is_file():
             raise QueueBackupError(f"database {self.db.db_path} not found")
-        prefix = f"queue_backup_{name}_" if name else "queue_backup_"
+        with _translated(f"the folder {self.backup_dir} can't be used"):
+            self.backup_dir.mkdir(parents=True, exist_ok=True)
         with _translated(f"no backup of {self.db.db_path} was made"), _unfinished_in(self.backup_dir) as folder:
             copy = folder / "copy.db"
             with QueueDatabase(self.db.db_path, group_commit=False) as source, closing(_open(copy)) as target:
@@ -121,6 +86,8 @@ class QueueBackup:
                             _copy(copying, live.timeout, progress, _Leisure())
                     finally:
                         live.apsw.execute("ROLLBACK")
+                if target.table_exists("main", "queue_state"):
+                    target.execute(sql.NOTE_ORIGIN, (os.path.realpath(self.db.db_path),))
                 target.pragma("journal_mode", "DELETE")  # one file that can be read where it may not be written
                 target.set_progress_handler(_Leisure(), CHECK_STEPS)
                 _verify(target, copy)
@@ -161,7 +128,8 @@ class QueueBackup:
             _damage_explained(target),
             QueueDatabase(target, durability="full", group_commit=False) as database,
         ):
-            _require_replaceable(database)
+            if _holds_queue(target):
+                database.initialize_schema()
             page_bytes = int(database.execute("PRAGMA page_size").fetchone()[0])
             with _unfinished_in(target.parent) as folder:
                 staged = folder / "staged.db"
@@ -169,24 +137,32 @@ class QueueBackup:
                 _write_over(database, staged, progress)
 
     def list_backups(self) -> list[BackupInfo]:
-        """The backups in the folder, newest first."""
+        """This queue's backups in the folder, newest first: those of its id that were made where it is now, or of a
+        database that is there no more."""
         with _translated(f"the folder {self.backup_dir} can't be read"):
-            paths = [path for path in self.backup_dir.glob("queue_backup_*.db") if _FILE.fullmatch(path.name)]
+            paths = [path for path in self.backup_dir.glob("queue_backup_*.db") if PATTERN.fullmatch(path.name)]
+            queue_id = queue_id_of(self.db.db_path)
         found = []
         for path in paths:
             with suppress(QueueBackupError):  # somebody else's clean-up was faster
-                found.append(BackupInfo.from_path(path))
+                info = BackupInfo.from_path(path)
+                if belongs_to(path, self.db.db_path, queue_id):
+                    found.append(info)
         return sorted(found, key=lambda info: (info.created_at, info.path), reverse=True)
 
     def get_latest_backup(self) -> BackupInfo | None:
-        """The newest backup in the folder, if any."""
+        """This queue's newest backup in the folder, if any."""
         return next(iter(self.list_backups()), None)
 
-    def cleanup_old_backups(self, keep_count: int = 10) -> int:
-        """Delete all but the newest `keep_count` backups of the folder; how many."""
+    def cleanup_old_backups(self, keep_count: int = 10, *, name: str | None = None) -> int:
+        """Delete all but the newest `keep_count` of this queue's backups in the folder; how many.
+
+        With `name` only those that were given it; "" for those that were given none.
+        """
         if isinstance(keep_count, bool) or not isinstance(keep_count, int) or keep_count < 0:
             raise QueueBackupError(f"keep_count is {keep_count!r}; it must be a whole number from 0 on")
-        old = self.list_backups()[keep_count:]
+        wanted = in_a_file_name(name) if name else name
+        old = [info for info in self.list_backups() if wanted in (None, info.name)][keep_count:]
         with _translated("an old backup can't be deleted"):
             for backup in old:
                 backup.path.unlink(missing_ok=True)
@@ -266,12 +242,18 @@ def _verify(backup: apsw.Connection, path: Path) -> None:
         raise QueueBackupError(f"{path} is damaged: {'; '.join(found[:5])}")
 
 
-def _require_replaceable(database: QueueDatabase) -> None:
-    tables = {row[0] for row in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+def _holds_queue(target: Path) -> bool:
+    """Whether there is a queue to be replaced, or nothing. Refuses all else before it is opened: that writes to it."""
+    if not target.exists():
+        return False
+    try:
+        with closing(database_files.open_read_only(target)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    except apsw.Error as error:
+        raise from_apsw(error, statement="looking at it", database=target) from error
     if tables and "task_queue" not in tables:
-        raise QueueBackupError(f"{database.db_path} is the database of something else, there is no queue in it")
-    if tables:
-        database.initialize_schema()
+        raise QueueBackupError(f"{target} is the database of something else, there is no queue in it")
+    return bool(tables)
 
 
 def _plays_lottery(database: QueueDatabase) -> bool:
@@ -290,6 +272,7 @@ def _stage(backup: Path, staged: Path, page_bytes: int, lottery_is_open: bool) -
             copy.execute("VACUUM")
     with QueueDatabase(staged, group_commit=False) as copied:
         copied.initialize_schema()
+        copied.execute(sql.FORGET_ORIGIN)
         if lottery_is_open:
             lottery.open_lottery(copied)
         copied.execute("PRAGMA journal_mode = DELETE")
@@ -331,7 +314,7 @@ def _carry_over(live: Connection, staged: apsw.Connection) -> None:
     for statement, rows in (
         (sql.BEGIN_COUNTER, [counter[:1] for counter in counters]),
         (sql.KEEP_COUNTER, counters),
-        (sql.RECORD_GROUP, live.execute(sql.GROUP_RECORDS)),
+        (sql.RECORD_GROUP, live.execute(sql.KEPT_STATE)),
         (sql.COUNT_ON, live.execute(sql.HELD)),
     ):
         staged.executemany(statement, (tuple(row) for row in rows))

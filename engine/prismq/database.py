@@ -98,6 +98,19 @@ class QueueDatabase:
         with connection.hold():
             yield connection
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """As `connection()`, and all that the block reads is of one moment. A reader keeps no writer waiting."""
+        with self.connection() as connection:
+            alone = not connection.in_transaction
+            if alone:
+                connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                if alone:
+                    connection.rollback()
+
     def close(self) -> None:
         """Roll back what is open and close; the next use opens a new connection.
 
@@ -132,6 +145,6 @@ def _file_path(given: str | os.PathLike[str]) -> Path:
             f"a queue shared by processes needs the path of a file, not {text!r}; pass one, or None for the default"
         )
     path = Path(text)
-    if path.is_dir():
+    if os.path.isdir(path):  # Path.is_dir raises where this user may not look
         raise QueueOperationalError(f"{path} is a folder; pass the path of a file in it, such as {path / 'queue.db'}")
     return path

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 
 import apsw
 
-from prismq import __version__, clock, filesystem, native, schema, settings
+from prismq import __version__, clock, database_files, filesystem, native, schema, settings
 from prismq.backup import QueueBackup
 from prismq.database import QueueDatabase
 from prismq.errors import QueueDatabaseError
@@ -58,7 +58,7 @@ def diagnose(path: Path, *, measure: bool = True, integrity: bool = False) -> It
     yield from _software()
     yield from _place(path)
     try:
-        connection = _opened(path)
+        connection = database_files.open_read_only(path)
     except apsw.Error as error:
         yield Finding("database", "failure", f"can't be opened: {error}", "check its permissions, or restore a backup")
         return
@@ -75,14 +75,6 @@ def diagnose(path: Path, *, measure: bool = True, integrity: bool = False) -> It
     yield from _backups(path)
     if measure:
         yield from _machine(path)
-
-
-def _opened(path: Path) -> apsw.Connection:
-    """A read-only connection; it makes no files where nobody has the database open."""
-    if path.with_name(path.name + "-wal").exists():
-        return apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    name = f"{path.absolute().as_uri()}?immutable=1"
-    return apsw.Connection(name, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
 
 
 def _software() -> Iterator[Finding]:
@@ -121,8 +113,7 @@ def _place(path: Path) -> Iterator[Finding]:
             f"{path}, the default: anybody may write to /tmp, and many systems empty it",
             f"set {settings.DEFAULT_DB_PATH_VARIABLE} to a place of its own",
         )
-    side = path.with_name(path.name + "-prismq")
-    if native.load() is not None and not side.exists():
+    if native.load() is not None and not database_files.beside(path, database_files.SIDECAR).exists():
         yield Finding("sidecar", "ok", "none: no process has the queue open, or had since the file was moved here")
 
 
@@ -139,14 +130,14 @@ def _file(path: Path, connection: apsw.Connection, integrity: bool) -> Generator
         yield Finding("schema", "warning", f"version {version}", "the next process that opens it upgrades it")
         return False
     yield Finding("schema", "ok", f"version {version}")
-    if mode != "wal" and path.with_name(path.name + "-wal").exists():  # at rest it can't be told, and doesn't matter
+    in_use = database_files.beside(path, database_files.WAL).exists()
+    if mode != "wal" and in_use:  # at rest it can't be told, and doesn't matter
         yield Finding("journal mode", "failure", mode, "open it with prismq once, on a local disk")
     pages, page_bytes, free = (int(connection.pragma(name)) for name in ("page_count", "page_size", "freelist_count"))
     yield _sized("database", pages * page_bytes / MB, DATABASE_MB, "prune what need not be kept (prismq prune)")
-    wal = path.with_name(path.name + "-wal")
     yield _sized(
         "WAL",
-        wal.stat().st_size / MB if wal.exists() else 0.0,
+        database_files.wal_bytes(path) / MB,
         WAL_MB,
         "find the program with a long read (a backup, a forgotten BEGIN); then prismq maintain --checkpoint truncate",
     )

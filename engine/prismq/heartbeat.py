@@ -64,7 +64,7 @@ class WorkerHeartbeat:
 
         Raises QueueDatabaseError for an unknown worker.
         """
-        with self._database.connection():
+        with self._database.snapshot():
             found = [row for row in rows(self._database) if row["worker_id"] == worker_id]
             if not found:
                 raise QueueDatabaseError(f"there is no worker {worker_id!r}: it never registered, or was removed")
@@ -84,7 +84,7 @@ class WorkerHeartbeat:
     def get_all_workers_summary(self) -> list[dict[str, Any]]:
         """Each worker's `worker_id`, `capabilities`, `heartbeat_utc`, `seconds_since_heartbeat`, `is_active`,
         `active_tasks` and `total_tasks`, newest heartbeat first."""
-        with self._database.connection():
+        with self._database.snapshot():
             tasks = _tasks(self._database, None)
             return [
                 {
@@ -130,7 +130,7 @@ def register(database: QueueDatabase, worker_id: str, capabilities: Mapping[str,
     if not isinstance(capabilities, Mapping):
         raise QueueDataError(f"capabilities of {worker_id!r} are {capabilities!r:.100}; they must be a dict")
     try:
-        text = json.dumps(dict(capabilities))
+        text = json.dumps(dict(capabilities), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise QueueDataError(f"capabilities of {worker_id!r} can't be written as JSON: {error}") from error
     database.execute(sql.REGISTER_WORKER, (worker_id, text, clock.to_text(clock.now())))

@@ -16,8 +16,8 @@ from prismq.log_buffer import LogBuffer
 from prismq.models import TaskLog
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-DELETE_CHUNK: Final = 1000
-"""Entries deleted in one transaction."""
+DELETE_CHUNK: Final = 400
+"""Entries deleted in one transaction, which takes some two milliseconds."""
 DEFAULT_LOGGER: Final = "prismq.queue"
 
 
@@ -46,8 +46,8 @@ class TaskLogger:
             self._buffer = LogBuffer(db, capacity, flush_seconds)
             weakref.finalize(self, self._buffer.abandon).atexit = False
 
-    def log(self, task_id: int, level: str, message: str, details: Mapping[str, Any] | None = None) -> None:
-        """Add an entry. An unknown `level` is INFO; `details` become JSON text.
+    def log(self, task_id: int, level: str, message: str, details: object = None) -> None:
+        """Add an entry. An unknown `level` is INFO; `details`, anything that JSON can hold, become JSON text.
 
         Raises QueueIntegrityError when there is no such task (not when buffered).
         """
@@ -74,7 +74,7 @@ class TaskLogger:
         return self._read(observe_sql.RECENT_LOGS, wanted, submission.count(limit, "limit"))
 
     def delete_old_logs(self, days: float = 30) -> int:
-        """Delete what is older; how many entries. A thousand are a transaction, so that nobody waits for many."""
+        """Delete what is older; how many entries. Some hundred are a transaction, so that nobody waits for many."""
         if isinstance(days, bool) or not isinstance(days, (int, float)) or not 0 <= days < 366 * 1000:
             raise InvalidTaskError(f"days is {days!r}; it must be a number of days, at least 0")
         before = clock.to_text(clock.now() - timedelta(days=days))
@@ -125,7 +125,7 @@ class QueueLogger:
         self.task_logger = TaskLogger(db) if task_logger is None else task_logger
         self.app_logger = logging.getLogger(DEFAULT_LOGGER) if app_logger is None else app_logger
 
-    def log_task_event(self, task_id: int, level: str, message: str, details: Mapping[str, Any] | None = None) -> None:
+    def log_task_event(self, task_id: int, level: str, message: str, details: object = None) -> None:
         """Log "Task <id>: <message>", with `task_id` and `details` as extra attributes of the record."""
         try:
             self.task_logger.log(task_id, level, message, details)
@@ -133,28 +133,26 @@ class QueueLogger:
             self.app_logger.error(
                 "Task %s: its log entry %r was not written: %s", task_id, message, error, extra={"task_id": task_id}
             )
-        extra = {"task_id": task_id} if details is None else {"task_id": task_id, "details": dict(details)}
+        extra = {"task_id": task_id} if details is None else {"task_id": task_id, "details": details}
         number = logging.getLevelNamesMapping()[_level(level)]
         self.app_logger.log(number, "Task %s: %s", task_id, message, extra=extra)
 
-    def log_task_transition(
-        self, task_id: int, from_status: str, to_status: str, details: Mapping[str, Any] | None = None
-    ) -> None:
+    def log_task_transition(self, task_id: int, from_status: str, to_status: str, details: object = None) -> None:
         """Log "Status transition: A → B": ERROR for failed and dead_letter, INFO for completed, else DEBUG."""
         level = {"failed": "ERROR", "dead_letter": "ERROR", "completed": "INFO"}.get(to_status, "DEBUG")
         message = f"Status transition: {from_status} → {to_status}"
         self.log_task_event(
-            task_id, level, message, {"from_status": from_status, "to_status": to_status, **(details or {})}
+            task_id, level, message, _joined({"from_status": from_status, "to_status": to_status}, details)
         )
 
-    def log_task_error(self, task_id: int, error: BaseException, details: Mapping[str, Any] | None = None) -> None:
+    def log_task_error(self, task_id: int, error: BaseException, details: object = None) -> None:
         """Log "Task error: <Class>: <text>" as an ERROR."""
         kind, text = type(error).__name__, str(error)
         self.log_task_event(
             task_id,
             "ERROR",
             f"Task error: {kind}: {text}",
-            {"error_type": kind, "error_message": text, **(details or {})},
+            _joined({"error_type": kind, "error_message": text}, details),
         )
 
     def log_task_retry(
@@ -163,13 +161,13 @@ class QueueLogger:
         attempt: int,
         max_attempts: int,
         next_run_after: datetime | None,
-        details: Mapping[str, Any] | None = None,
+        details: object = None,
     ) -> None:
         """Log "Retry scheduled: attempt A/M" as a WARNING."""
         when = None if next_run_after is None else next_run_after.isoformat()
         facts = {"attempt": attempt, "max_attempts": max_attempts, "next_run_after": when}
         self.log_task_event(
-            task_id, "WARNING", f"Retry scheduled: attempt {attempt}/{max_attempts}", {**facts, **(details or {})}
+            task_id, "WARNING", f"Retry scheduled: attempt {attempt}/{max_attempts}", _joined(facts, details)
         )
 
 
@@ -178,8 +176,15 @@ def _level(level: str) -> str:
     return name if name in LEVELS else "INFO"
 
 
+def _joined(facts: dict[str, Any], details: object) -> dict[str, Any]:
+    """With the caller's details, which are under that name when they have none of their own."""
+    if isinstance(details, Mapping):
+        return facts | dict(details)
+    return facts if details is None else facts | {"details": details}
+
+
 def _as_json(details: object) -> str:
     try:
-        return json.dumps(details)
+        return json.dumps(details, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         return json.dumps({"error": f"Failed to serialize details: {error}"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
-from prismq import submission
+from prismq import database_files, submission
 from prismq.database import QueueDatabase
 from prismq.errors import QueueFileError, QueueMaintenanceBusyError, QueueMaintenanceError, raised_as
 from prismq.housekeeping import REAP_CHUNK, reap
@@ -88,13 +88,12 @@ class QueueMaintenance:
                 self.db.execute(f"PRAGMA {name}").fetchone()[0]
                 for name in ("page_count", "page_size", "freelist_count", "journal_mode")
             )
-            wal = self.db.db_path.with_name(self.db.db_path.name + "-wal")
             return {
                 "page_count": pages,
                 "page_size": page_bytes,
                 "freelist_count": free,
                 "total_size_mb": pages * page_bytes / 2**20,
-                "wal_size_mb": wal.stat().st_size / 2**20 if wal.exists() else 0.0,
+                "wal_size_mb": database_files.wal_bytes(self.db.db_path) / 2**20,
                 "wal_mode": mode == "wal",
             }
 

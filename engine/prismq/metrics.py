@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -80,7 +79,7 @@ class QueueMetrics:
     def get_retry_metrics(self, hours: float = 24) -> dict[str, Any]:
         """Of the tasks that finished in the last hours or have not finished: `total_tasks`, `tasks_with_retries` (begun
         more than once), `retry_rate` from 0 to 1, `avg_attempts`, and `max_attempts_reached` (dead letters)."""
-        with self._one_look():
+        with self._database.snapshot():
             ended = self._finished(_window(hours))
             tasks, attempts, retried = self._database.execute(observe_sql.UNFINISHED).fetchone()
         total = tasks + ended.completed.tasks + ended.failed.tasks
@@ -103,7 +102,7 @@ class QueueMetrics:
         """
         window = _window(hours)
         since = window[0]
-        with self._one_look():
+        with self._database.snapshot():
             there = self._database.execute(observe_sql.COUNT_COMPLETED_SINCE, (since, EXACT_TIMES + 1)).fetchone()[0]
             if there <= EXACT_TIMES and there == self._finished(window).completed.tasks:
                 rows = self._database.execute(observe_sql.EACH_TIME_SINCE, (since, task_type))
@@ -120,7 +119,7 @@ class QueueMetrics:
         """The most important of all: `queue_depth` (every status), `oldest_queued_task_age_seconds`,
         `success_failure_rates_24h`, `throughput_1h`, `active_workers` (whose heartbeat is at most 60 s old),
         `retry_metrics_24h`, and the `timestamp` in ISO-8601."""
-        with self._one_look():
+        with self._database.snapshot():
             return {
                 "queue_depth": self.get_queue_depth(),
                 "oldest_queued_task_age_seconds": self.get_oldest_queued_task_age(),
@@ -134,19 +133,6 @@ class QueueMetrics:
     def _finished(self, window: tuple[str, str, str]) -> _Finished:
         rows = self._database.execute(observe_sql.FINISHED_SINCE, window).fetchall()
         return _Finished({row[0]: _Sums(*tuple(row)[1:]) for row in rows})
-
-    @contextmanager
-    def _one_look(self) -> Iterator[None]:
-        """All statements of the block see the same moment; as SQLite has it, a reader blocks nobody."""
-        with self._database.connection() as connection:
-            alone = not connection.in_transaction
-            if alone:
-                connection.execute("BEGIN")
-            try:
-                yield
-            finally:
-                if alone:
-                    connection.rollback()
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class QueueMonitoring:
         `task_statistics`, for "completed" and "failed" (dead letters too) `status`, `count` and `avg_attempts` of all
         that ever finished, if any did; `success_rate` and `failure_rate` from 0 to 1 of those, None if there are none;
         `total_workers`, `active_workers` (60 s) and `stale_workers` (300 s)."""
-        with self._database.connection():
+        with self._database.snapshot():
             statistics = self._statistics()
             completed, failed = (statistics.get(status, {}).get("count", 0) for status in ("completed", "failed"))
             rates = success_and_failure(completed, failed) if completed + failed else {}

@@ -10,9 +10,7 @@ after a restart, and what was deleted stays counted.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 try:
@@ -21,7 +19,7 @@ try:
 except ImportError as error:
     raise ImportError('prismq.prometheus needs prometheus-client: pip install "prismq[metrics]"') from error
 
-from prismq import heartbeat, observe_sql, rollup
+from prismq import database_files, heartbeat, observe_sql, rollup
 from prismq.database import QueueDatabase
 from prismq.metrics import QueueMetrics, depth_by_type
 
@@ -45,7 +43,12 @@ class QueueCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics, as of now."""
+        """All metrics, as of one moment."""
+        with self._database.snapshot():
+            families = list(self._families())
+        yield from families
+
+    def _families(self) -> Iterator[Metric]:
         yield self._tasks()
         age = self._metrics.get_oldest_queued_task_age()
         yield GaugeMetricFamily(
@@ -58,10 +61,10 @@ class QueueCollector(Collector):
         yield self._workers()
         expired = self._database.execute(observe_sql.LEASES_EXPIRED).fetchone()[0]
         yield CounterMetricFamily("prismq_leases_expired", "Leases that ran out and were taken back.", expired)
-        file = Path(os.path.realpath(self._database.db_path))
-        yield GaugeMetricFamily("prismq_database_bytes", "Size of the database file.", _size(file))
-        wal = file.with_name(file.name + "-wal")
-        yield GaugeMetricFamily("prismq_wal_bytes", "Size of the write-ahead log.", _size(wal))
+        path = self._database.db_path
+        yield GaugeMetricFamily("prismq_database_bytes", "Size of the database file.", path.stat().st_size)
+        wal_bytes = database_files.wal_bytes(path)
+        yield GaugeMetricFamily("prismq_wal_bytes", "Size of the write-ahead log.", wal_bytes)
 
     def _tasks(self) -> Metric:
         family = GaugeMetricFamily("prismq_tasks", "Tasks in the queue's table.", labels=("type", "status"))
@@ -113,10 +116,3 @@ class QueueCollector(Collector):
         for state, number in (("active", active), ("late", len(ages) - active - stale), ("stale", stale)):
             family.add_metric((state,), number)
         return family
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except FileNotFoundError:
-        return 0

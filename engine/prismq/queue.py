@@ -322,17 +322,18 @@ class TaskQueue:
         names = submission.type_names(types)
         wanted = None if names is None else names.decode()
         left = math.inf if limit is None else submission.count(limit, "limit")
-        newest = self.database.execute(sql.LAST_ID).fetchone()[0]
-        last = requeued = 0
-        while left > 0:
-            size = int(min(REQUEUE_CHUNK, left))
-            chunk = self.database.execute(sql.FAILED_IDS, (status, wanted, last, newest, size)).fetchall()
+        latest = self.database.execute(sql.LAST_FAILED).fetchone()
+        last: tuple[Any, int] = (-math.inf, 0)  # which is before any text
+        requeued = 0
+        while left > 0 and latest is not None:
+            looked_at = (status, wanted, *last, *latest, int(min(REQUEUE_CHUNK, left)))
+            chunk = self.database.execute(sql.FAILED, looked_at).fetchall()
             if not chunk:
                 break
-            ids = [row[0] for row in chunk]
-            found = (json.dumps(ids), clock.to_text(clock.now()), status)
+            last = tuple(chunk[-1])
+            found = (json.dumps([row[1] for row in chunk]), clock.to_text(clock.now()), status)
             changed = self.database.execute(sql.REQUEUE_MANY, found).rowcount
-            last, left, requeued = ids[-1], left - changed, requeued + changed
+            left, requeued = left - changed, requeued + changed
         return requeued
 
     def report(self, task_id: int) -> TaskReport | None:

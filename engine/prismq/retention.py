@@ -2,7 +2,7 @@
 
 Tasks are looked at in the order in which they finished, some hundred at a time, and removed in transactions of about
 half a millisecond, so that nobody who enqueues or claims waits for it. Between looking and removing a task may have
-been requeued: only what is as it was seen goes.
+been requeued: only what is as it was seen goes. Where a task has many log lines, the most of these go before it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, BinaryIO, Final, Self, TypeVar
 
 from prismq import clock, filesystem
 from prismq.database import QueueDatabase
@@ -26,6 +26,7 @@ from prismq.errors import QueueMaintenanceBusyError, QueueMaintenanceError, rais
 
 Place = tuple[str, int]
 """When a task finished, and its id."""
+T = TypeVar("T")
 Row = tuple[Any, ...]
 """One to be removed: its id, and what it was when it was looked at."""
 
@@ -37,6 +38,8 @@ REST: Final = 2
 """After each of them a caller of `prune` waits so many times as long."""
 FEWEST_ROWS: Final = 4
 MOST_ROWS: Final = 400
+MOST_LOGS: Final = 100
+"""A task with more log lines than this is removed after them, any other together with them."""
 LOOKED_AT: Final = 400
 """Rows read at a time."""
 LOOK_SECONDS = 60.0
@@ -60,6 +63,14 @@ _DELETE_TASKS: Final = """DELETE FROM task_queue WHERE id IN (
   SELECT task.id FROM json_each(?1) AS given CROSS JOIN task_queue AS task ON task.id = given.value ->> 0
     AND task.status = given.value ->> 1 AND task.turn = given.value ->> 2)
 RETURNING status"""
+# How many log lines each has, counted up to ?2. ?1 tasks as above
+_COUNT_LOGS: Final = """SELECT given.value ->> 0, (SELECT count(*) FROM (SELECT 1 FROM task_logs INDEXED BY ix_logs_task
+  WHERE task_id = given.value ->> 0 LIMIT ?2)) FROM json_each(?1) AS given"""
+_NEWEST_LOG: Final = "SELECT coalesce(max(log_id), 0) FROM task_logs"
+# Of a task that is still as it was. ?1 id, ?2 status, ?3 turn, ?4 the last log line, ?5 how many
+_DELETE_LOGS_OF: Final = """DELETE FROM task_logs WHERE log_id IN (
+  SELECT log_id FROM task_logs INDEXED BY ix_logs_task WHERE task_id = ?1 AND log_id <= ?4
+    AND EXISTS (SELECT 1 FROM task_queue WHERE id = ?1 AND status = ?2 AND turn = ?3) LIMIT ?5)"""
 # ?1 the last id looked at, ?2 how many
 _LOGS_AFTER: Final = "SELECT log_id, at_utc FROM task_logs WHERE log_id > ?1 ORDER BY log_id LIMIT ?2"
 # ?1 how many are newer
@@ -214,7 +225,7 @@ class Pruning:
                 for task_id, status, ended in rows
                 if ended < before[status] or (ended, task_id) <= through.get(status, _FIRST)
             ]
-            yield from self._remove(doomed, self._remove_tasks, "task", _EXPORT_TASKS)
+            yield from self._remove_tasks(doomed)
             if last[0] >= latest and last >= furthest:
                 return
             yield 0
@@ -244,30 +255,66 @@ class Pruning:
             doomed = [(log_id,) for log_id, at in rows if at < before or log_id <= through]
             if not doomed:
                 return  # the others are newer
-            yield from self._remove(doomed, self._remove_logs, "log", _EXPORT_LOGS)
+            yield from self._remove_logs(doomed)
 
-    def _remove(self, doomed: Sequence[Row], remove: Callable[[str], None], kind: str, export: str) -> Iterator[float]:
-        exported = self._exported(self._records(doomed, kind, export)) if self._export is not None else {}
+    def _remove_tasks(self, doomed: Sequence[Row]) -> Iterator[float]:
+        newest_log = self._database.execute(_NEWEST_LOG).fetchone()[0]
+        exported = self._exported(doomed, "task", _EXPORT_TASKS)
+        logs = dict(map(tuple, self._database.execute(_COUNT_LOGS, (json.dumps(doomed), MOST_LOGS + 1))))
+        for row in doomed:
+            if logs[row[0]] > MOST_LOGS:
+                yield from self._remove_logs_of(row, newest_log)
+                logs[row[0]] = 0
+                if row[0] in exported:
+                    exported[row[0]] = _without_logs(exported[row[0]])
+
+        def remove(batch: list[Row]) -> int:
+            as_exported = self._unchanged(batch, exported, "task", _EXPORT_TASKS)
+            removed = self._database.execute(_DELETE_TASKS, (json.dumps(as_exported),)).fetchall()
+            for (status,) in removed:
+                setattr(self.removed, status, getattr(self.removed, status) + 1)
+            return len(removed)
+
         left = deque(doomed)
         while left:
-            batch = [left.popleft() for _ in range(min(self._rows, len(left)))]
-            with self._database.transaction():
-                started = time.perf_counter()  # others wait from here on
-                if self._export is not None:
-                    now = self._records(batch, kind, export)
-                    batch = [row for row in batch if now.get(row[0], b"") == exported.get(row[0])]
-                remove(json.dumps(batch))
-            took = time.perf_counter() - started
-            fitting = self._rows * min(2.0, max(0.5, TRANSACTION_SECONDS / max(took, 1e-6)))
-            self._rows = min(MOST_ROWS, max(FEWEST_ROWS, round(fitting)))
-            yield REST * took
+            batch, rows = [], 0
+            while left and rows < self._rows:
+                rows += 1 + logs[left[0][0]]
+                batch.append(left.popleft())
+            yield self._in_transaction(remove, batch)[1]
 
-    def _remove_tasks(self, doomed: str) -> None:
-        for (status,) in self._database.execute(_DELETE_TASKS, (doomed,)):
-            setattr(self.removed, status, getattr(self.removed, status) + 1)
+    def _remove_logs_of(self, task: Row, newest: int) -> Iterator[float]:
+        def remove(limit: int) -> int:
+            return self._database.execute(_DELETE_LOGS_OF, (*task, newest, limit)).rowcount
 
-    def _remove_logs(self, doomed: str) -> None:
-        self.removed.logs += self._database.execute(_DELETE_LOGS, (doomed,)).rowcount
+        removed = limit = 0
+        while removed == limit:
+            limit = self._rows
+            removed, pause = self._in_transaction(remove, limit)
+            yield pause
+
+    def _remove_logs(self, doomed: Sequence[Row]) -> Iterator[float]:
+        exported = self._exported(doomed, "log", _EXPORT_LOGS)
+
+        def remove(batch: list[Row]) -> int:
+            as_exported = self._unchanged(batch, exported, "log", _EXPORT_LOGS)
+            return self._database.execute(_DELETE_LOGS, (json.dumps(as_exported),)).rowcount
+
+        left = deque(doomed)
+        while left:
+            removed, pause = self._in_transaction(remove, [left.popleft() for _ in range(min(self._rows, len(left)))])
+            self.removed.logs += removed
+            yield pause
+
+    def _in_transaction(self, remove: Callable[[T], int], what: T) -> tuple[int, float]:
+        """How many rows it removed, and how long to rest; the next one will take as many as fit the time aimed at."""
+        with self._database.transaction():
+            started = time.perf_counter()  # others wait from here on
+            removed = remove(what)
+        took = time.perf_counter() - started
+        fitting = self._rows * min(2.0, max(0.5, TRANSACTION_SECONDS / max(took, 1e-6)))
+        self._rows = min(MOST_ROWS, max(FEWEST_ROWS, round(fitting)))
+        return removed, REST * took
 
     def _records(self, rows: Sequence[Row], kind: str, export: str) -> dict[int, bytes]:
         """The lines of those rows that there are, by their ids."""
@@ -275,16 +322,25 @@ class Pruning:
         for row in self._database.execute(export, (json.dumps(rows),)):
             whole = dict(row)
             record = whole | {part: json.loads(whole[part] or "null") for part in _PARTS if part in whole}
-            text = json.dumps({kind: record}, ensure_ascii=False, default=bytes.hex)
-            records[int(row[0])] = text.encode("utf-8", "surrogatepass") + b"\n"
+            records[int(row[0])] = _line({kind: record})
         return records
 
-    def _exported(self, records: dict[int, bytes]) -> dict[int, bytes]:
-        assert self._export is not None
+    def _exported(self, rows: Sequence[Row], kind: str, export: str) -> dict[int, bytes]:
+        """Their lines, which are on the disk now; none without an export."""
+        if self._export is None:
+            return {}
+        records = self._records(rows, kind, export)
         self._export.writelines(records.values())
         self._export.flush()
         os.fsync(self._export.fileno())
         return records
+
+    def _unchanged(self, rows: list[Row], exported: dict[int, bytes], kind: str, export: str) -> list[Row]:
+        """Those that are still as they were exported; all of them without an export."""
+        if self._export is None:
+            return rows
+        now = self._records(rows, kind, export)
+        return [row for row in rows if now.get(row[0], b"") == exported.get(row[0])]
 
 
 @dataclass
@@ -322,6 +378,16 @@ class StoredRetention:
             return RetentionPolicy()
         self._complained = False
         return policy
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, default=bytes.hex).encode("utf-8", "surrogatepass") + b"\n"
+
+
+def _without_logs(line: bytes) -> bytes:
+    """The line of the same task after its log was removed."""
+    (record,) = json.loads(line).values()
+    return _line({"task": record | {"logs": []}})
 
 
 def _cutoff(keep: Keep) -> str:

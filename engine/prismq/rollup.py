@@ -2,20 +2,20 @@
 
 `task_rollup` holds sums of several kinds:
 
-- `there`: of the rows that are in `task_queue` now, by type and status; `worker`: their number by worker (the bucket)
-  and status.
+- `there`: of the rows that are in `task_queue` now, by type and status; `worker` and `block`: their number by worker
+  or block of BLOCK ids (the bucket), and status.
 - `ever`: of all that ever finished, deleted ones too, by type and status; `requeued`: of those that an operator queued
   again, which are in none of the others any more.
 - `hour`, `minute`: as `ever`, by status, of each hour and, as far back as MINUTES_HOURS, each minute that they
-  finished in.
+  finished in; `gone hour`, `gone minute`: the share of rows that were deleted since.
 
 `task_times` counts completed tasks by class of processing time: `ever`, of each `minute`, and of each `hour`, there
-also for each type.
+also for each type; `gone ever`, `gone minute`, and `gone hour` of each type: the share of deleted rows.
 
 The housekeeper adds rows, oldest first, in short transactions, and leaves the newest KEEP out: what finished before the
 watermark `rolled_up_to` is in the sums, what finished at it or later is read from its rows. So a small queue has no
-sums at all, and an operation of a caller never pays for them. Two triggers keep them right: one on DELETE, one for a
-requeue. What other plain SQL does to finished rows is found by `check`, which starts over.
+sums at all, and an operation of a caller never pays for them. Triggers keep them right, on DELETE and for a requeue.
+What other plain SQL does to finished rows is found by `check`, which starts over with what was deleted.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ MINUTES_HOURS: Final = 48
 """How far back minutes are kept apart."""
 HOURS_DAYS: Final = 400
 """How far back hours are."""
+BLOCK: Final = 256
+"""Ids of one block: so few rows are read to find one of a status in it."""
 EXACT_MS: Final = 20
 """Processing times below are kept to the millisecond, longer ones in classes that are at most a tenth wide."""
 
@@ -106,7 +108,13 @@ def middle_of_class(lower: int) -> float:
     return lower + (class_width(lower) - 1) / 2
 
 
+def block_of(task_id: str) -> str:
+    """SQL: the block that an id is in; blocks are ordered as their ids."""
+    return f"printf('%016d', {task_id} / {BLOCK})"
+
+
 _ROLLED: Final = f"OLD.turn < {WATERMARK}"
+_RECENT: Final = f"OLD.turn > strftime('%Y-%m-%d %H:%M', 'now', '-{MINUTES_HOURS} hours')"
 _OLD_MS: Final = f"SELECT {duration_ms('OLD.')} AS ms"
 
 
@@ -120,25 +128,56 @@ def _tally(kinds: str) -> str:
 
 _HOUR: Final = "substr(OLD.turn, 1, 13)"
 _MINUTE: Final = "substr(OLD.turn, 1, 16)"
+_BLOCK: Final = block_of("OLD.id")
 _LEAVE_WORKER: Final = f"""UPDATE task_rollup SET tasks = tasks - 1
   WHERE kind = 'worker' AND bucket = OLD.locked_by AND type = '' AND status = OLD.status AND {_ROLLED};
   DELETE FROM task_rollup WHERE kind = 'worker' AND bucket = OLD.locked_by AND tasks <= 0;"""
 
-CREATE_ROLL_UP_DELETED: Final = f"""CREATE TRIGGER IF NOT EXISTS roll_up_deleted AFTER DELETE ON task_queue
-WHEN OLD.phase < 0
+_DELETED: Final = "AFTER DELETE ON task_queue WHEN OLD.phase < 0"
+
+
+def _tally_times(kinds: str) -> str:
+    """SQL of a trigger: add the old row's processing time to `kinds` (kind, type, bucket)."""
+    return f"""{_INTO_TIMES}
+  SELECT kind, type, bucket, {class_of("ms")}, 1 FROM ({_OLD_MS}) CROSS JOIN ({kinds})
+  WHERE OLD.phase = -1 AND ms IS NOT NULL {_ADD_TIMES};"""
+
+
+CREATE_ROLL_UP_GONE: Final = f"""CREATE TRIGGER IF NOT EXISTS roll_up_gone {_DELETED}
 BEGIN
   {
-    _tally(f'''SELECT 'there' AS kind, '' AS bucket, OLD.type AS type, -1 AS sign WHERE {_ROLLED}
-    UNION ALL SELECT 'ever', '', OLD.type, 1 WHERE NOT {_ROLLED}
-    UNION ALL SELECT 'hour', {_HOUR}, '', 1 WHERE NOT {_ROLLED}
-    UNION ALL SELECT 'minute', {_MINUTE}, '', 1 WHERE NOT {_ROLLED}''')
+    _tally(f'''SELECT 'gone hour' AS kind, {_HOUR} AS bucket, '' AS type, 1 AS sign
+    UNION ALL SELECT 'gone minute', {_MINUTE}, '', 1 WHERE {_RECENT}''')
 }
-  {_INTO_TIMES}
-  SELECT kind, type, bucket, {class_of("ms")}, 1
-  FROM ({_OLD_MS}) CROSS JOIN (SELECT 'ever' AS kind, '' AS type, '' AS bucket UNION ALL SELECT 'hour', '', {_HOUR}
-    UNION ALL SELECT 'hour', OLD.type, {_HOUR} UNION ALL SELECT 'minute', '', {_MINUTE})
-  WHERE OLD.phase = -1 AND NOT {_ROLLED} AND ms IS NOT NULL {_ADD_TIMES};
+  {
+    _tally_times(f'''SELECT 'gone ever' AS kind, '' AS type, '' AS bucket
+    UNION ALL SELECT 'gone hour', OLD.type, {_HOUR}
+    UNION ALL SELECT 'gone minute', '', {_MINUTE} WHERE {_RECENT}''')
+}
+END"""
+
+CREATE_ROLL_UP_LEFT: Final = f"""CREATE TRIGGER IF NOT EXISTS roll_up_left {_DELETED} AND {_ROLLED}
+BEGIN
+  {
+    _tally(f'''SELECT 'there' AS kind, '' AS bucket, OLD.type AS type, -1 AS sign
+    UNION ALL SELECT 'block', {_BLOCK}, '', -1''')
+}
   {_LEAVE_WORKER}
+END"""
+
+CREATE_ROLL_UP_DELETED: Final = f"""CREATE TRIGGER IF NOT EXISTS roll_up_deleted {_DELETED} AND NOT {_ROLLED}
+BEGIN
+  {
+    _tally(f'''SELECT 'ever' AS kind, '' AS bucket, OLD.type AS type, 1 AS sign
+    UNION ALL SELECT 'hour', {_HOUR}, '', 1
+    UNION ALL SELECT 'minute', {_MINUTE}, '', 1''')
+}
+  {
+    _tally_times(f'''SELECT 'ever' AS kind, '' AS type, '' AS bucket
+    UNION ALL SELECT 'hour', '', {_HOUR}
+    UNION ALL SELECT 'hour', OLD.type, {_HOUR}
+    UNION ALL SELECT 'minute', '', {_MINUTE}''')
+}
 END"""
 """What is deleted before it was rolled up is added now, whoever deletes it."""
 
@@ -149,6 +188,7 @@ BEGIN
   {
     _tally(f'''SELECT 'requeued' AS kind, '' AS bucket, OLD.type AS type, 1 AS sign
     UNION ALL SELECT 'there', '', OLD.type, -1 WHERE {_ROLLED}
+    UNION ALL SELECT 'block', {_BLOCK}, '', -1 WHERE {_ROLLED}
     UNION ALL SELECT 'ever', '', OLD.type, -1 WHERE {_ROLLED}
     UNION ALL SELECT 'hour', {_HOUR}, '', -1 WHERE {_ROLLED}
     UNION ALL SELECT 'minute', {_MINUTE}, '', -1 WHERE {_ROLLED}''')
@@ -160,6 +200,8 @@ DEFINITIONS: Final = (
     CREATE_TASK_ROLLUP,
     CREATE_TASK_TIMES,
     CREATE_WATERMARK,
+    CREATE_ROLL_UP_GONE,
+    CREATE_ROLL_UP_LEFT,
     CREATE_ROLL_UP_DELETED,
     CREATE_ROLL_UP_REQUEUED,
 )
@@ -194,17 +236,22 @@ HAVING true {_ADD_TIMES}"""
 ADD_WORKERS: Final = f"""{_INTO}
 SELECT 'worker', locked_by, '', status, count(*), 0, 0, 0, 0, 0
 FROM {_NEW} AND locked_by IS NOT NULL GROUP BY locked_by, status HAVING true {_ADD}"""
+_COUNT_BLOCKS: Final = f"{_INTO} SELECT 'block', {block_of('id')} AS bucket, '', status, count(*), 0, 0, 0, 0, 0"
+ADD_BLOCKS: Final = f"{_COUNT_BLOCKS} FROM {_NEW} GROUP BY bucket, status HAVING true {_ADD}"
+# As an earlier version left them out.
+COUNT_BLOCKS: Final = f"{_COUNT_BLOCKS} FROM {FINISHED} AND turn < {WATERMARK} GROUP BY bucket, status"
 MOVE_WATERMARK: Final = "UPDATE queue_state SET value = ?1 WHERE name = 'rolled_up_to'"
 # ?1 the first minute to keep
 FORGET_MINUTES: Final = (
-    "DELETE FROM task_rollup WHERE kind = 'minute' AND bucket < ?1",
-    "DELETE FROM task_times WHERE kind = 'minute' AND type = '' AND bucket < ?1",
+    "DELETE FROM task_rollup WHERE kind IN ('minute', 'gone minute') AND bucket < ?1",
+    "DELETE FROM task_times WHERE kind IN ('minute', 'gone minute') AND type = '' AND bucket < ?1",
 )
 # ?1 the first hour to keep
 FORGET_HOURS: Final = (
-    "DELETE FROM task_rollup WHERE kind = 'hour' AND bucket < ?1",
-    "DELETE FROM task_times WHERE kind = 'hour' AND bucket < ?1",
+    "DELETE FROM task_rollup WHERE kind IN ('hour', 'gone hour') AND bucket < ?1",
+    "DELETE FROM task_times WHERE kind IN ('hour', 'gone hour') AND bucket < ?1",
 )
+FORGET_EMPTY_BLOCKS: Final = "DELETE FROM task_rollup WHERE kind = 'block' AND tasks <= 0"
 
 # One row: how many rows there are before the watermark, and how many the sums say, completed and not.
 COMPARE: Final = f"""SELECT
@@ -220,8 +267,15 @@ SELECT 'ever', bucket, type, status, -tasks, -attempts, -retried, -priority, -ms
 WHERE kind = 'there' {_ADD}"""
 START_OVER: Final = (
     TAKE_THERE_FROM_EVER,
-    "DELETE FROM task_rollup WHERE kind IN ('there', 'worker', 'hour', 'minute')",
-    "DELETE FROM task_times",
+    "DELETE FROM task_rollup WHERE kind IN ('there', 'worker', 'block', 'hour', 'minute')",
+    f"""{_INTO}
+SELECT substr(kind, 6), bucket, type, status, tasks, attempts, retried, priority, ms, timed FROM task_rollup
+WHERE kind IN ('gone hour', 'gone minute')""",
+    "DELETE FROM task_times WHERE kind IN ('ever', 'hour', 'minute')",
+    f"""{_INTO_TIMES}
+SELECT substr(kind, 6), type, bucket, took, tasks FROM task_times
+WHERE kind IN ('gone ever', 'gone hour', 'gone minute')
+UNION ALL SELECT 'hour', '', bucket, took, sum(tasks) FROM task_times WHERE kind = 'gone hour' GROUP BY bucket, took""",
 )
 
 
@@ -237,7 +291,7 @@ def roll_up(database: QueueDatabase) -> bool:
             if not turns or min(turns) >= newest:
                 return False
             until = min(turns) + " "  # all that finished in the same millisecond go together
-            for addition in (ADD_SUMS, ADD_TIMES, ADD_WORKERS, MOVE_WATERMARK):
+            for addition in (ADD_SUMS, ADD_TIMES, ADD_WORKERS, ADD_BLOCKS, MOVE_WATERMARK):
                 database.execute(addition, (until,))
             first_minute = clock.to_text(now - timedelta(hours=MINUTES_HOURS))[:16]
             for forget in FORGET_MINUTES:
@@ -246,13 +300,15 @@ def roll_up(database: QueueDatabase) -> bool:
 
 
 def check(database: QueueDatabase) -> bool:
-    """Whether the sums agree with the rows; if not, they begin anew (metrics read the rows until they are rebuilt).
+    """Whether the sums agree with the rows; if not, they begin anew with what was deleted (metrics read the rows until
+    they are rebuilt).
 
     Also drops what is older than HOURS_DAYS. To be called seldom: it counts all finished tasks, without a lock.
     """
     first_hour = clock.to_text(clock.now() - timedelta(days=HOURS_DAYS))[:13]
     for forget in FORGET_HOURS:
         database.execute(forget, (first_hour,))
+    database.execute(FORGET_EMPTY_BLOCKS)
     completed, failed, *sums = database.execute(COMPARE).fetchone()
     if [completed, failed] == sums:
         return True

@@ -24,7 +24,7 @@ from prismq.errors import QueueBusyError, QueueDatabaseError, QueueSchemaError
 if TYPE_CHECKING:
     from prismq.connection import Connection
 
-VERSION: Final = 2
+VERSION: Final = 3
 """`PRAGMA user_version` of a database this code has written."""
 
 NOW: Final = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
@@ -105,11 +105,41 @@ CREATE_IX_LOGS_TASK: Final = """CREATE INDEX IF NOT EXISTS ix_logs_task
 CREATE_V_QUEUE_STATUS_SUMMARY: Final = """CREATE VIEW IF NOT EXISTS v_queue_status_summary AS
   SELECT status, count(*) AS task_count, round(avg(attempts), 2) AS avg_attempts,
     min(created_at_utc) AS oldest_task, max(created_at_utc) AS newest_task
-  FROM task_queue GROUP BY status"""
-# Finished tasks are not read one by one, but from the roll-ups as far as those go.
+  FROM task_queue GROUP BY status ORDER BY status"""
+CREATE_V_QUEUE_TYPE_SUMMARY: Final = """CREATE VIEW IF NOT EXISTS v_queue_type_summary AS
+  SELECT type, status, count(*) AS task_count, round(avg(priority), 2) AS avg_priority
+  FROM task_queue GROUP BY type, status ORDER BY type, status"""
+CREATE_V_TASK_PERFORMANCE: Final = f"""CREATE VIEW IF NOT EXISTS v_task_performance AS
+  SELECT type, status, count(*) AS task_count,
+    round(avg({rollup.duration_ms("")}) / 1000.0, 2) AS avg_processing_seconds, round(avg(attempts), 2) AS avg_attempts
+  FROM task_queue WHERE finished_at_utc IS NOT NULL GROUP BY type, status ORDER BY type, status"""
+
+# The same three as the queue has them, from the roll-ups as far as those go: a million finished tasks are not read one
+# by one.
 _ROLLED: Final = "FROM task_rollup WHERE kind = 'there' AND bucket = ''"
 _NOT_ROLLED: Final = f"FROM {rollup.FINISHED} AND turn >= {rollup.WATERMARK}"
-CREATE_V_QUEUE_TYPE_SUMMARY: Final = f"""CREATE VIEW IF NOT EXISTS v_queue_type_summary AS
+# Ids grow with time: the oldest and newest task of a status are in its first and last block of ids.
+_IN_BLOCK: Final = f"""FROM task_queue AS task
+      WHERE task.id >= {rollup.BLOCK} * %s AND task.id < {rollup.BLOCK} * (%s + 1) AND task.status = block.status"""
+CREATE_ROLLED_STATUS_SUMMARY: Final = f"""CREATE VIEW IF NOT EXISTS v_queue_status_summary AS
+  SELECT status, sum(tasks) AS task_count, round(1.0 * sum(tries) / sum(tasks), 2) AS avg_attempts,
+    min(oldest) AS oldest_task, max(newest) AS newest_task
+  FROM (SELECT status, tasks, attempts AS tries, NULL AS oldest, NULL AS newest {_ROLLED}
+    UNION ALL SELECT status, 0, 0, (SELECT min(created_at_utc) {_IN_BLOCK.replace("%s", "first")}),
+        (SELECT max(created_at_utc) {_IN_BLOCK.replace("%s", "last")})
+      FROM (SELECT status, CAST(min(bucket) AS INTEGER) AS first, CAST(max(bucket) AS INTEGER) AS last
+        FROM task_rollup WHERE kind = 'block' AND tasks > 0 GROUP BY status) AS block
+    UNION ALL SELECT status, 1, attempts, created_at_utc, created_at_utc {_NOT_ROLLED}
+    UNION ALL SELECT 'queued', tasks, tries, (SELECT created_at_utc FROM task_queue WHERE id = first),
+        (SELECT created_at_utc FROM task_queue WHERE id = last)
+      FROM (SELECT count(*) AS tasks, sum(attempts) AS tries, min(id) AS first, max(id) AS last
+          FROM task_queue INDEXED BY ix_task_type_status WHERE phase = 1
+        UNION ALL SELECT count(*), sum(attempts), min(id), max(id)
+          FROM task_queue INDEXED BY ix_task_status_prio_time WHERE phase = 2)
+    UNION ALL SELECT status, 1, attempts, created_at_utc, created_at_utc
+      FROM task_queue INDEXED BY ix_task_status_prio_time WHERE phase IN (0, 3))
+  GROUP BY status HAVING sum(tasks) > 0 ORDER BY status"""
+CREATE_ROLLED_TYPE_SUMMARY: Final = f"""CREATE VIEW IF NOT EXISTS v_queue_type_summary AS
   SELECT type, status, sum(tasks) AS task_count, round(1.0 * sum(priorities) / sum(tasks), 2) AS avg_priority
   FROM (SELECT type, status, tasks, priority AS priorities {_ROLLED}
     UNION ALL SELECT type, status, 1, priority {_NOT_ROLLED}
@@ -127,7 +157,7 @@ CREATE_V_WORKER_STATUS: Final = """CREATE VIEW IF NOT EXISTS v_worker_status AS
   FROM workers w LEFT JOIN (SELECT locked_by, count(*) AS tasks
     FROM task_queue INDEXED BY ix_task_status_prio_time WHERE phase = 0 GROUP BY locked_by) AS held
     ON held.locked_by = w.worker_id"""
-CREATE_V_TASK_PERFORMANCE: Final = f"""CREATE VIEW IF NOT EXISTS v_task_performance AS
+CREATE_ROLLED_PERFORMANCE: Final = f"""CREATE VIEW IF NOT EXISTS v_task_performance AS
   SELECT type, status, sum(tasks) AS task_count, round(sum(ms) / 1000.0 / sum(timed), 2) AS avg_processing_seconds,
     round(1.0 * sum(tries) / sum(tasks), 2) AS avg_attempts
   FROM (SELECT type, status, tasks, attempts AS tries, ms, timed {_ROLLED}
@@ -144,7 +174,8 @@ CREATE_QUEUE_STATE: Final = """CREATE TABLE IF NOT EXISTS queue_state (
   name TEXT PRIMARY KEY,
   value
 ) WITHOUT ROWID"""
-"""The queue's own memory: `last_deleted_id`, what the lottery last drew, how far roll-ups go, leases that expired."""
+"""The queue's own memory: `queue_id`, `last_deleted_id`, what the lottery last drew, how far roll-ups go, leases that
+expired."""
 
 CREATE_TASK_OPTIONS: Final = """CREATE TABLE IF NOT EXISTS task_options (
   task_id INTEGER PRIMARY KEY REFERENCES task_queue (id) ON DELETE CASCADE,
@@ -198,11 +229,14 @@ SCHEMA_STATEMENTS: Final[list[str]] = [
     CREATE_V_RECENT_FAILURES,
 ]
 
+_ROLLED_VIEWS: Final = [CREATE_ROLLED_STATUS_SUMMARY, CREATE_ROLLED_TYPE_SUMMARY, CREATE_ROLLED_PERFORMANCE]
+"""Created first, so that they take the place of the public ones, which need no roll-ups."""
 _OWN_STATEMENTS: Final = [
     CREATE_QUEUE_STATE,
     # A database that had no memory of it may have given out ids as far as AUTOINCREMENT's counter.
     """INSERT OR IGNORE INTO queue_state (name, value) VALUES ('last_deleted_id',
        coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'task_queue'), 0))""",
+    "INSERT OR IGNORE INTO queue_state (name, value) VALUES ('queue_id', lower(hex(randomblob(16))))",
     CREATE_KEEP_IDS_UNIQUE,
     CREATE_TASK_OPTIONS,
     CREATE_TASK_REPORTS,
@@ -269,11 +303,26 @@ def _upgrade(connection: Connection, version: int) -> None:
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     if version == 0 and "task_queue" in tables:
         _adopt_original(connection)
+    if version in (1, 2):
+        _drop_views_and_roll_ups_triggers(connection)
     if version == 1:
         _renew_queue_columns(connection)
-    for statement in [*SCHEMA_STATEMENTS, *_OWN_STATEMENTS]:
+    for statement in [*_ROLLED_VIEWS, *SCHEMA_STATEMENTS, *_OWN_STATEMENTS]:
         connection.execute(statement)
+    if version == 2:
+        connection.execute(rollup.COUNT_BLOCKS)
     connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _drop_views_and_roll_ups_triggers(connection: Connection) -> None:
+    """Which later versions define otherwise."""
+    for kind, name in connection.execute(
+        """SELECT type, name FROM sqlite_schema
+           WHERE (type = 'trigger' AND substr(name, 1, 8) = 'roll_up_')
+              OR (type = 'view' AND name IN ('v_queue_status_summary', 'v_queue_type_summary', 'v_worker_status',
+                                             'v_task_performance', 'v_recent_failures'))"""
+    ).fetchall():
+        connection.execute(f'DROP {kind} "{name}"')
 
 
 def _renew_queue_columns(connection: Connection) -> None:
@@ -282,9 +331,7 @@ def _renew_queue_columns(connection: Connection) -> None:
     for kind, name in connection.execute(
         """SELECT type, name FROM sqlite_schema
            WHERE (type = 'trigger' AND (name = 'keep_ids_unique' OR substr(name, 1, 8) = 'lottery_'))
-              OR (type = 'index' AND name IN ('ix_task_status_prio_time', 'ix_task_type_status'))
-              OR (type = 'view' AND name IN ('v_queue_status_summary', 'v_queue_type_summary', 'v_worker_status',
-                                             'v_task_performance', 'v_recent_failures'))"""
+              OR (type = 'index' AND name IN ('ix_task_status_prio_time', 'ix_task_type_status'))"""
     ).fetchall():
         connection.execute(f'DROP {kind} "{name}"')
     for column, definition in QUEUE_COLUMNS.items():

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from prismq import rollup
+
 BEGIN: Final = "BEGIN IMMEDIATE"
 BEGIN_READ: Final = "BEGIN"
 COMMIT: Final = "COMMIT"
@@ -287,9 +289,23 @@ _TASK: Final = """SELECT id, type, priority, payload, compatibility, status, att
 GET: Final = f"{_TASK} WHERE id = ?1"
 # ?1 id, ?2 worker
 GET_HELD: Final = f"{_TASK} WHERE id = ?1 AND status = 'processing' AND locked_by = ?2"
-# The newest first. ?1 below this id, ?2 status or NULL, ?3 type or NULL, ?4 how many
-LIST: Final = f"""{_TASK}
-WHERE id < ?1 AND (?2 IS NULL OR status = ?2) AND (?3 IS NULL OR type = ?3) ORDER BY id DESC LIMIT ?4"""
+# The newest first. ?1 below this id, ?2 type or NULL, ?3 how many
+LIST: Final = f"{_TASK} WHERE id < ?1 AND (?2 IS NULL OR type = ?2) ORDER BY id DESC LIMIT ?3"
+# Of one status, without a walk through all others: finished ones by the roll-ups' blocks of ids and by the index from
+# the watermark on, queued and held ones by the index. ?1 below this id, ?2 status, ?3 type or NULL, ?4 how many
+_WANTED: Final = "id < ?1 AND (?3 IS NULL OR type = ?3)"
+LIST_OF_STATUS: Final = f"""{_TASK} WHERE id IN (
+  SELECT id FROM (SELECT task.id FROM task_rollup AS block CROSS JOIN task_queue AS task
+      ON task.id >= {rollup.BLOCK} * CAST(block.bucket AS INTEGER)
+        AND task.id < min(?1, {rollup.BLOCK} * (1 + CAST(block.bucket AS INTEGER)))
+    WHERE block.kind = 'block' AND block.bucket <= {rollup.block_of("?1")} AND block.status = ?2 AND block.tasks > 0
+      AND task.status = ?2 AND (?3 IS NULL OR task.type = ?3) ORDER BY block.bucket DESC, task.id DESC LIMIT ?4)
+  UNION ALL SELECT id FROM {rollup.FINISHED} AND turn >= {rollup.WATERMARK} AND status = ?2 AND {_WANTED}
+  UNION ALL SELECT id FROM (SELECT id FROM task_queue INDEXED BY ix_task_status_prio_time
+    WHERE phase IN (iif(?2 = 'processing', 0, NULL), iif(?2 = 'queued', 1, NULL), iif(?2 = 'queued', 2, NULL))
+      AND {_WANTED} ORDER BY id DESC LIMIT ?4)
+  UNION ALL SELECT id FROM task_queue INDEXED BY ix_task_status_prio_time WHERE phase = 3 AND status = ?2 AND {_WANTED})
+ORDER BY id DESC LIMIT ?4"""
 
 # ?1 id, ?2 now
 CANCEL: Final = """UPDATE task_queue SET status = 'failed', error_message = 'Cancelled by user', finished_at_utc = ?2,
@@ -299,11 +315,14 @@ _AS_NEW: Final = """UPDATE task_queue SET status = 'queued', attempts = 0, run_a
   locked_by = NULL"""
 REQUEUE: Final = f"{_AS_NEW} WHERE id = ?1 AND status IN ('failed', 'dead_letter')"
 
-# The next ones to requeue. ?1 status, ?2 wanted types (JSON array) or NULL for all, ?3 the last id looked at, ?4 the
-# last one to look at, ?5 how many
-FAILED_IDS: Final = """SELECT id FROM task_queue WHERE id > ?3 AND id <= ?4 AND status = ?1
-  AND (?2 IS NULL OR type IN (SELECT value FROM json_each(?2))) ORDER BY id LIMIT ?5"""
-LAST_ID: Final = "SELECT coalesce(max(id), 0) FROM task_queue"
+# Failures in the order in which they ended: when, and id.
+_FAILURES: Final = """SELECT turn, id FROM task_queue INDEXED BY ix_task_status_prio_time
+WHERE phase = -2 AND needs = 0"""
+# The next ones to requeue. ?1 status, ?2 wanted types (JSON array) or NULL for all, ?3 and ?4 the last one looked at,
+# ?5 and ?6 the last one to look at, ?7 how many
+FAILED: Final = f"""{_FAILURES} AND turn >= ?3 AND turn <= ?5 AND (turn > ?3 OR id > ?4) AND (turn < ?5 OR id <= ?6)
+  AND status = ?1 AND (?2 IS NULL OR type IN (SELECT value FROM json_each(?2))) ORDER BY turn, id LIMIT ?7"""
+LAST_FAILED: Final = f"{_FAILURES} ORDER BY turn DESC, id DESC LIMIT 1"
 # ?1 ids (JSON array), ?2 now, ?3 status
 REQUEUE_MANY: Final = f"{_AS_NEW} WHERE id IN (SELECT value FROM json_each(?1)) AND status = ?3"
 
@@ -345,6 +364,16 @@ BEAT: Final = "UPDATE workers SET heartbeat_utc = ?2 WHERE worker_id = ?1"
 # ?1 worker_id
 REMOVE_WORKER: Final = "DELETE FROM workers WHERE worker_id = ?1"
 
+# -- a backup's: whose it is ------------------------------------------------------------------------------------------
+
+# ?1 the path of the database that it was made of
+NOTE_ORIGIN: Final = """INSERT INTO queue_state (name, value) VALUES ('backup_of', ?1)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value"""
+FORGET_ORIGIN: Final = "DELETE FROM queue_state WHERE name = 'backup_of'"
+# One row: the queue's id, and in a backup the path.
+ORIGIN: Final = """SELECT (SELECT value FROM queue_state WHERE name = 'queue_id'),
+  (SELECT value FROM queue_state WHERE name = 'backup_of')"""
+
 # -- a restore's: what must not go back in time -----------------------------------------------------------------------
 
 # The highest id that was ever given out.
@@ -358,7 +387,8 @@ BEGIN_COUNTER: Final = """INSERT INTO sqlite_sequence (name, seq) SELECT name, 0
 WHERE type = 'table' AND name = ?1 AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = ?1)"""
 # ?1 table, ?2 counter
 KEEP_COUNTER: Final = "UPDATE sqlite_sequence SET seq = max(seq, ?2) WHERE name = ?1"
-GROUP_RECORDS: Final = "SELECT name, value FROM queue_state WHERE name >= 'group ' AND name < 'group!'"
+KEPT_STATE: Final = """SELECT name, value FROM queue_state WHERE name = 'queue_id'
+UNION ALL SELECT name, value FROM queue_state WHERE name >= 'group ' AND name < 'group!'"""
 HELD: Final = "SELECT id, attempts FROM task_queue INDEXED BY ix_task_status_prio_time WHERE phase = 0"
 # A claim that somebody holds now must not be taken for a later one: as many attempts are left as in the backup, but
 # they are numbered on. ?1 id, ?2 attempts

@@ -81,9 +81,11 @@ def test_backup_list_verify_restore(call: CALL, ask: ASK, filled: Path, tmp_path
     made = Path(out.strip())
     assert made.parent == filled.parent / "backups"
     assert call("backup", "--verify", made) == (0, out, "")
-    ask("backup", "--keep", 2)
-    assert ask("backup", "--keep", 2)["deleted"] == 1
-    assert len(ask("backup", "--list")) == 2
+    assert ask("backup", "weekly", "--keep", 1)["deleted"] == 0
+    assert ask("backup", "--keep", 1)["deleted"] == 0
+    assert ask("backup", "nightly", "--keep", 1)["deleted"] == 1
+    assert not made.exists()
+    assert len(ask("backup", "--list")) == 3
     assert str(filled.parent / "backups") in call("backup", "--list")[1]
     with TaskQueue(filled) as queue:
         queue.enqueue("new")
@@ -99,7 +101,7 @@ def test_backup_list_verify_restore(call: CALL, ask: ASK, filled: Path, tmp_path
     assert ask("restore", latest, "--yes", "--db", copy)["database"] == str(copy)
     assert len(ask("list", "--db", copy)) == 4
     for wrong in (
-        ("backup", "../x"),
+        ("backup", " "),
         ("backup", "--verify", tmp_path / "none"),
         ("restore", tmp_path / "none", "--yes"),
     ):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from prismq.backup import BackupInfo, Progress, QueueBackup
+from prismq.backup import Progress, QueueBackup
+from prismq.backup_files import BackupInfo
 from prismq.cli import exits, options, output
 
 
@@ -26,7 +27,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("name", nargs="?", help="a part of the file's name")
     add_folder(parser)
-    parser.add_argument("--keep", type=options.whole(1), metavar="N", help="then delete all but the newest N")
+    parser.add_argument(
+        "--keep", type=options.whole(1), metavar="N", help="then delete all but the newest N of that name"
+    )
     other = parser.add_mutually_exclusive_group()
     other.add_argument("--list", action="store_true", help="list the backups instead, newest first")
     other.add_argument("--verify", metavar="PATH", help="verify a backup instead")
@@ -50,7 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             path = backups.create_backup(arguments.name, progress=progress("copied"))
             made = BackupInfo.from_path(path)
-            deleted = 0 if arguments.keep is None else backups.cleanup_old_backups(arguments.keep)
+            deleted = (
+                0 if arguments.keep is None else backups.cleanup_old_backups(arguments.keep, name=arguments.name or "")
+            )
     if arguments.json:
         output.print_json({**vars(made), "deleted": deleted})
     else:

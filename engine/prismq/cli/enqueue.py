@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise exits.Exit("--at and --in exclude each other", exits.USAGE)
     tasks = list(_lines()) if arguments.lines else [_task(arguments)]
     with TaskQueue(options.database_path(arguments)) as queue:
-        ids = queue.enqueue_many(tasks)
+        ids = queue.enqueue_many(tasks) if arguments.lines else [queue.enqueue(**tasks[0])]
     if arguments.json:
         output.print_json({"ids": ids})
     else:

@@ -33,7 +33,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the tasks."""
     with options.existing_database(arguments) as database:
-        rows = database.execute(sql.LIST, (arguments.before, arguments.status, arguments.type, arguments.limit))
+        if arguments.status is None:
+            rows = database.execute(sql.LIST, (arguments.before, arguments.type, arguments.limit))
+        else:
+            wanted = (arguments.before, arguments.status, arguments.type, arguments.limit)
+            rows = database.execute(sql.LIST_OF_STATUS, wanted)
         tasks = [Task.from_row(tuple(row)) for row in rows]
     if arguments.json:
         output.print_json([task.to_dict() for task in tasks])

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.backup == "latest":
             latest = QueueBackup(database, arguments.dir).get_latest_backup()
             if latest is None:
-                raise exits.Exit("there is no backup in the folder: name one, or the folder with --dir")
+                raise exits.Exit("there is no backup of this queue in the folder: name one, or the folder with --dir")
             path = latest.path
         else:
             path = Path(arguments.backup)
