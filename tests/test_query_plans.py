@@ -80,7 +80,6 @@ ACCESS = {
     "BEGIN_COUNTER": set(),
     "KEEP_COUNTER": set(),
     "KEPT_STATE": set(),
-    "FORGET_GROUPS": set(),
     "NOTE_ORIGIN": set(),
     "FORGET_ORIGIN": set(),
     "ORIGIN": set(),
