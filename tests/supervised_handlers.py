@@ -10,8 +10,10 @@ import time
 import prismq
 from prismq import QueueDatabase, Task, TaskHandlerRegistry
 
-if os.environ.get("PRISMQ_TEST_BROKEN_IN_PROCESSES") and multiprocessing.parent_process() is not None:
-    raise RuntimeError("not in this process")
+if (code := os.environ.get("PRISMQ_TEST_BROKEN_IN_PROCESSES")) and multiprocessing.parent_process() is not None:
+    if code == "1":
+        raise RuntimeError("not in this process")
+    os._exit(int(code))
 
 empty = TaskHandlerRegistry()
 
@@ -30,4 +32,4 @@ def durability(task: Task) -> list[str]:
 @prismq.handler("crash")
 def crash(task: Task) -> None:
     """As a segmentation fault would."""
-    os._exit(7)
+    os._exit(task.get_payload_dict().get("code", 7))

@@ -29,6 +29,7 @@ ACCESS = {
     "COUNT_EXPIRED": set(),
     "REAP": {QUEUE, BY_ID},
     "END_LEASES": {QUEUE, BY_ID},
+    "HELD_BY": {QUEUE},
     "CONSTRAINED": {QUEUE},
     "HEAD": {QUEUE},
     "CLAIM_PRIORITY": {QUEUE, BY_ID},

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HANDLERS = "tests.supervised_handlers"
 WINDOWS = os.name == "nt"
 STOP = signal.CTRL_BREAK_EVENT if sys.platform == "win32" else signal.SIGTERM
+AT_ONCE = RetryConfig(initial_delay_seconds=0.01, max_delay_seconds=0.01)
 STARTED = re.compile(r"(\S+) started as process (\d+)")
 
 
@@ -264,30 +266,68 @@ def test_a_crashed_process_is_replaced_and_its_task_comes_back_before_its_lease_
     assert re.fullmatch(r"Lease expired: worker w-1-\w+ did not finish attempt 1 by .* UTC", task.error_message or "")
 
 
+@contextmanager
+def supervised(queue: TaskQueue, config: WorkerConfig, restart: RetryConfig = AT_ONCE) -> Iterator[Supervisor]:
+    """A supervisor in a thread, stopped at the end of the block."""
+    supervisor = Supervisor(HANDLERS, config, queue.database.db_path, restart=restart)
+    with ThreadPoolExecutor(1) as thread:
+        ended = thread.submit(supervisor.run)
+        try:
+            yield supervisor
+        finally:
+            supervisor.stop()
+        assert ended.result(60) == 0
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_what_a_crashed_process_had_not_begun_loses_no_attempt(queue: TaskQueue, fresh: None, concurrency: int) -> None:
+    crash = queue.enqueue("crash", max_attempts=4, priority=1)
+    slow = queue.enqueue_many([{"type": "nap", "payload": {"seconds": 0.3}, "priority": 2}] * (concurrency - 1))
+    others = queue.enqueue_many([{"type": "nap", "payload": {"seconds": 0}, "max_attempts": 1}] * 8)
+    with supervised(queue, WorkerConfig("w", concurrency=concurrency, prefetch=10)):
+        until(lambda: set(counts(queue)) == {"dead_letter", "completed"}, lambda: str(counts(queue)))
+    ends = [(task.status, task.attempts) for task in map(queue.get, [crash, *others]) if task is not None]
+    assert ends == [("dead_letter", 4), *[("completed", 1)] * 8]
+    assert [task.status for task in map(queue.get, slow) if task is not None] == ["completed"] * len(slow)
+
+
+def test_no_row_of_a_crashed_process_stays(queue: TaskQueue, fresh: None) -> None:
+    queue.enqueue("crash", max_attempts=2)
+    with supervised(queue, WorkerConfig("w")):
+        until(lambda: counts(queue) == {"dead_letter": 1})
+        until(lambda: queue.database.execute("SELECT count(*) FROM workers").fetchone()[0] == 1)
+    assert queue.database.execute("SELECT count(*) FROM workers").fetchone()[0] == 0
+
+
+@pytest.mark.parametrize("code", [1, 3])
+def test_no_exit_status_of_a_handler_stops_the_supervisor(queue: TaskQueue, fresh: None, code: int) -> None:
+    queue.enqueue("crash", {"code": code}, max_attempts=3, priority=1)
+    naps(queue, 1, 0)
+    with supervised(queue, WorkerConfig("w", max_retries=0)):
+        until(lambda: counts(queue) == {"dead_letter": 1, "completed": 1})
+
+
 def test_the_pause_before_a_replacement_grows_with_each_crash(
     queue: TaskQueue, caplog: pytest.LogCaptureFixture, fresh: None
 ) -> None:
     queue.enqueue("crash", max_attempts=3)
     restart = RetryConfig(initial_delay_seconds=0.1, backoff_multiplier=3, jitter_factor=0)
-    supervisor = Supervisor(HANDLERS, WorkerConfig("w"), queue.database.db_path, restart=restart)
-    with caplog.at_level("INFO"), ThreadPoolExecutor(1) as thread:
-        ended = thread.submit(supervisor.run)
+    with caplog.at_level("INFO"), supervised(queue, WorkerConfig("w"), restart):
         until(lambda: counts(queue) == {"dead_letter": 1}, lambda: caplog.text)
-        supervisor.stop()
-        assert ended.result(60) == 0
     pauses = re.findall(r"ended with status 7; another one starts in (\S+) s", caplog.text)
     assert pauses == ["0.1", "0.3", "0.9"]
 
 
+@pytest.mark.parametrize("code", ["1", "9"])
 def test_when_no_process_ever_gets_to_work_it_gives_up(
-    queue: TaskQueue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, fresh: None
+    queue: TaskQueue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, fresh: None, code: str
 ) -> None:
-    monkeypatch.setenv("PRISMQ_TEST_BROKEN_IN_PROCESSES", "1")
-    restart = RetryConfig(initial_delay_seconds=0.01)
+    """Whether it tells so, or just dies."""
+    monkeypatch.setenv("PRISMQ_TEST_BROKEN_IN_PROCESSES", code)
     config = WorkerConfig("w", processes=2, max_retries=1)
-    assert Supervisor(HANDLERS, config, queue.database.db_path, restart=restart).run() == 1
-    assert len(re.findall("ended with status 3", caplog.text)) >= 4
-    assert re.search("ended with status 3, as all did since [23] tries", caplog.text)
+    assert Supervisor(HANDLERS, config, queue.database.db_path, restart=AT_ONCE).run() == 1
+    assert len(re.findall(f"ended with status {code}", caplog.text)) >= 4
+    assert re.search(f"ended with status {code}, as all did since [23] tries", caplog.text)
 
 
 def test_processes_whose_supervisor_was_killed_finish_and_end(queue: TaskQueue, start: Callable[..., Worker]) -> None:

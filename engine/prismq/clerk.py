@@ -22,6 +22,7 @@ from prismq.ledger import Ledger, LogLine, Pile, WorkerCounts, those_lost
 from prismq.models import Task
 from prismq.outcome import Outcome
 from prismq.queue import TaskQueue
+from prismq.record import Recorder
 from prismq.retry import RetryConfig
 
 _log = logging.getLogger("prismq.worker")
@@ -61,11 +62,13 @@ class Clerk:
         lease_seconds: float,
         counts: WorkerCounts,
         retry: RetryConfig | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self._queue = queue
         self._worker_id = worker_id
         self._lease_seconds = lease_seconds
         self._counts = counts
+        self._recorder = recorder
         self._ledger = Ledger(queue, worker_id, counts, retry, self._refuse)
         self._capabilities: Mapping[str, Any] | None = None
         self._heartbeat_seconds = math.inf
@@ -127,7 +130,9 @@ class Clerk:
         return executions
 
     def begin(self, execution: Execution) -> None:
-        """Settle it as failed when its time is up, counted from now."""
+        """Its attempt is one that counts; settle it as failed when its time is up, counted from now."""
+        if self._recorder is not None:
+            self._recorder.begin(execution)
         seconds = execution.plan.timeout_seconds if execution.plan is not None else None
         if seconds is not None:
             execution.ends = time.monotonic() + seconds
@@ -195,6 +200,8 @@ class Clerk:
     def _forget(self, execution: Execution) -> None:
         if self._held.get(execution.task_id) is execution:
             del self._held[execution.task_id]
+        if self._recorder is not None:
+            self._recorder.end(execution)
 
     # -- its thread ---------------------------------------------------------------------------------------------------
 

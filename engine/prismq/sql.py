@@ -78,6 +78,9 @@ RETURNING id, status, error_message"""
 END_LEASES: Final = """UPDATE task_queue SET lease_until_utc = ?1, updated_at_utc = ?1
 WHERE id IN (SELECT id FROM task_queue INDEXED BY ix_task_status_prio_time
              WHERE phase = 0 AND needs = 0 AND locked_by = ?2)"""
+# ?1 worker
+HELD_BY: Final = """SELECT id, attempts FROM task_queue INDEXED BY ix_task_status_prio_time
+WHERE phase = 0 AND needs = 0 AND locked_by = ?1"""
 # ?1 how many were brought back
 COUNT_EXPIRED: Final = "UPDATE queue_state SET value = value + ?1 WHERE name = 'leases_expired'"
 

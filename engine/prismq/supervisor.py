@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -18,13 +18,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from prismq import clock, housekeeping, settings, signals, sql, worker_process
+from prismq import clock, heartbeat, housekeeping, settings, signals, sql, worker_process
 from prismq.database import QueueDatabase
 from prismq.errors import ConfigError, QueueDatabaseError
 from prismq.handler_config import load_handlers
+from prismq.record import Record
 from prismq.retry import RetryConfig
 from prismq.worker_config import WorkerConfig
-from prismq.worker_process import NEVER_BEGAN, SPAWN, Assignment
+from prismq.worker_process import SPAWN, Assignment
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class _Child:
     worker_id: str
     process: SpawnProcess
     control: Connection
+    record: Record
     started_at: float
 
 
@@ -173,17 +175,20 @@ class Supervisor:
 
     def _start(self, place: _Place) -> None:
         worker_id = f"{self.config.worker_id}-{place.number}-{secrets.token_hex(3)}"
-        assignment = Assignment(worker_id, self.config, self.handlers, self.database, self._log_level)
-        theirs, ours = SPAWN.Pipe(duplex=False)
-        process = SPAWN.Process(target=worker_process.run, args=(assignment, theirs), name=worker_id)
-        with theirs, signals.kept_back():
+        with ExitStack() as failed:
             try:
-                process.start()
+                record = Record(self.config.concurrency)
+                assignment = Assignment(worker_id, self.config, self.handlers, self.database, self._log_level, record)
+                theirs, ours = SPAWN.Pipe(duplex=False)
+                failed.enter_context(ours)
+                process = SPAWN.Process(target=worker_process.run, args=(assignment, theirs), name=worker_id)
+                with theirs, signals.kept_back():
+                    process.start()
             except OSError as error:
-                ours.close()
-                self._try_again(place, f"{worker_id} can't be started: {error}", 0, NEVER_BEGAN)
+                self._try_again(place, f"{worker_id} can't be started: {error}", 0, at_work=False)
                 return
-        place.child = _Child(worker_id, process, ours, time.monotonic())
+            failed.pop_all()
+        place.child = _Child(worker_id, process, ours, record, time.monotonic())
         _log.info("%s started as process %d", worker_id, process.pid)
 
     def _ended(self, place: _Place, child: _Child, database: QueueDatabase) -> None:
@@ -191,15 +196,15 @@ class Supervisor:
         code = self._bury(child, database)
         if self._stopped_at is None:
             lived = time.monotonic() - child.started_at
-            self._try_again(place, f"{child.worker_id} {_how(code)}", lived, code)
+            self._try_again(place, f"{child.worker_id} {_how(code)}", lived, child.record.at_work)
         else:
             _log.log(logging.ERROR if code else logging.INFO, "%s %s", child.worker_id, _how(code))
             self._status = self._status or (FAILED if code else STOPPED)
 
-    def _try_again(self, place: _Place, what: str, lived: float, code: int) -> None:
+    def _try_again(self, place: _Place, what: str, lived: float, at_work: bool) -> None:
         """See to it that another process starts, unless none ever gets to work."""
         place.crashes = 1 if lived >= GOOD_WHILE_SECONDS else place.crashes + 1
-        place.false_starts = place.false_starts + 1 if code == NEVER_BEGAN else 0
+        place.false_starts = 0 if at_work else place.false_starts + 1
         if all(place.false_starts > self.config.max_retries for place in self._places):
             _log.critical("%s, as all did since %d tries", what, place.false_starts)
             self._status = FAILED
@@ -210,15 +215,14 @@ class Supervisor:
         _log.error("%s; another one starts in %.1f s", what, pause)
 
     def _bury(self, child: _Child, database: QueueDatabase) -> int:
-        """Let go of a process and give back the tasks it held; its exit status."""
+        """Let go of a process, take its tasks back and strike it off; its exit status."""
         child.process.join()
         code = child.process.exitcode or 0
         child.process.close()
         child.control.close()
         try:
-            held = database.execute(sql.END_LEASES, (clock.to_text(clock.now()), child.worker_id)).rowcount
-            while held > 0 and housekeeping.reap(database.get_connection()):
-                pass
+            _take_back(database, child.worker_id, child.record.begun())
+            heartbeat.remove(database, child.worker_id)
         except QueueDatabaseError as error:
             _log.error("tasks of %s come back when their leases end, not yet: %s", child.worker_id, error)
         return code
@@ -243,6 +247,18 @@ class Supervisor:
             self.stop()
         else:
             self.kill()
+
+
+def _take_back(database: QueueDatabase, worker_id: str, begun: set[tuple[int, int]]) -> None:
+    """What a dead worker has begun comes back as if its leases had run out; the rest as if it had not been claimed."""
+    now = clock.to_text(clock.now())
+    with database.transaction():
+        for task_id, attempt in database.execute(sql.HELD_BY, (worker_id,)).fetchall():
+            if (task_id, attempt) not in begun:
+                database.execute(sql.UNCLAIM, (task_id, worker_id, attempt, now))
+        left = database.execute(sql.END_LEASES, (now, worker_id)).rowcount
+    while left > 0 and housekeeping.reap(database.get_connection()):
+        pass
 
 
 def _how(code: int) -> str:

@@ -21,6 +21,7 @@ from prismq.ledger import WorkerCounts
 from prismq.models import SchedulingStrategy, Task
 from prismq.outcome import Outcome, raised
 from prismq.queue import TaskQueue
+from prismq.record import Recorder
 from prismq.retry import RetryConfig
 from prismq.shift import Shift
 from prismq.slots import Run, run_coroutine, run_here
@@ -82,6 +83,7 @@ class WorkerEngine:
         self.heartbeat_seconds = submission.duration(heartbeat_seconds, "heartbeat_seconds")
         self.grace_seconds = submission.duration(grace_seconds, "grace_seconds", 0)
         self.counts = WorkerCounts()
+        self.recorder: Recorder | None = None
         self._owns_queue = not isinstance(db, TaskQueue)
         self.queue = db if isinstance(db, TaskQueue) else TaskQueue(db)
         self.db = self.queue.database
@@ -177,7 +179,7 @@ class WorkerEngine:
     # -- what a shift needs -------------------------------------------------------------------------------------------
 
     def clerk(self) -> Clerk:
-        return Clerk(self.queue, self.worker_id, self.lease_seconds, self.counts, self.retry)
+        return Clerk(self.queue, self.worker_id, self.lease_seconds, self.counts, self.retry, self.recorder)
 
     def open_slot(self) -> AbstractContextManager[Run]:
         """What runs functions."""

@@ -16,14 +16,13 @@ from typing import Final
 from prismq import signals
 from prismq.database import QueueDatabase
 from prismq.handler_config import load_handlers
+from prismq.record import Record, Recorder
 from prismq.worker import WorkerEngine
 from prismq.worker_config import WorkerConfig
 
 _log = logging.getLogger(__name__)
 
 SPAWN: Final = get_context("spawn")
-NEVER_BEGAN: Final = 3
-"""The exit status of a process that failed before it could claim anything."""
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(processName)s: %(message)s"
 
 
@@ -36,31 +35,33 @@ class Assignment:
     handlers: str
     database: Path
     log_level: str
+    record: Record
 
 
 def run(assignment: Assignment, supervisor: Connection) -> None:
     """Work until the supervisor closes its end, by dying if need be, or SIGTERM comes; then finish what runs.
 
-    The exit status is 0, NEVER_BEGAN, or 1 when the engine failed.
+    The exit status is 0, or 1 when it could not begin or the engine failed.
     """
     logging.basicConfig(level=assignment.log_level, format=LOG_FORMAT)
     try:
         engine = _engine(assignment)
     except Exception:
         _log.exception("%s can't begin", assignment.worker_id)
-        sys.exit(NEVER_BEGAN)
+        sys.exit(1)
     for number in signals.STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # they reach the whole group, and the supervisor speaks for it
     signal.signal(signal.SIGTERM, lambda number, frame: engine.stop())
     signals.let_through()
     threading.Thread(target=_stop_with, args=(supervisor, engine), name="prismq-supervisor", daemon=True).start()
+    assignment.record.set_at_work()
     with engine.db:
         engine.run_loop()
 
 
 def _engine(assignment: Assignment) -> WorkerEngine:
     config = assignment.config
-    return WorkerEngine(
+    engine = WorkerEngine(
         QueueDatabase(assignment.database, durability=config.durability),
         assignment.worker_id,
         config.capabilities,
@@ -77,6 +78,8 @@ def _engine(assignment: Assignment) -> WorkerEngine:
         heartbeat_seconds=config.heartbeat_seconds,
         grace_seconds=config.grace_seconds,
     )
+    engine.recorder = Recorder(assignment.record)
+    return engine
 
 
 def _stop_with(supervisor: Connection, engine: WorkerEngine) -> None:
