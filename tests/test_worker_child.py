@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
+import shutil
 import signal
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import pytest
 
 from prismq import QueueProgrammingError, RetryConfig, Task, TaskHandlerRegistry, TaskQueue, WorkerEngine, child
 from prismq.execution import Plan
+from prismq.signals import STOP_SIGNALS
 from tests.test_worker import LONG, lose, status, wait_for, working
 from tests.work import is_cancelled, leave_a_thread_behind, obey, process_id
 
@@ -112,6 +116,76 @@ def test_a_handler_whose_time_is_up_is_killed_with_its_process(queue: TaskQueue)
         "TimeoutError: it took longer than the 1 s it may take",
     )
     assert status(queue, after) == "completed"
+
+
+def test_a_handler_whose_time_is_up_frees_its_slot_while_a_program_it_started_runs_on(
+    queue: TaskQueue, tmp_path: Path
+) -> None:
+    file = tmp_path / "program"
+    slow = queue.enqueue("obey", {"do": "leave a program behind", "file": str(file)}, max_attempts=1, priority=1)
+    after = queue.enqueue("pid")
+    worker(queue, timeout_seconds=1.0).run_loop(max_iterations=2)
+    program = psutil.Process(int(file.read_text(encoding="utf-8")))
+    try:
+        assert program.is_running()
+        assert error(queue, slow) == "TimeoutError: it took longer than the 1 s it may take"
+        assert status(queue, after) == "completed"
+    finally:
+        program.kill()
+
+
+@needs_signals
+def test_a_handler_that_closes_the_line_of_its_process_has_failed(queue: TaskQueue) -> None:
+    cut = queue.enqueue("obey", {"do": "close everything"}, max_attempts=1, priority=1)
+    after = queue.enqueue("pid")
+    worker(queue).run_loop(max_iterations=2)
+    assert status(queue, cut) == "dead_letter"
+    assert error(queue, cut) == (
+        "ChildProcessError: the process that ran it closed its line to the worker, and was killed"
+    )
+    assert status(queue, after) == "completed"
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_signals_that_end_programs_do_not_end_a_handler(queue: TaskQueue, number: int) -> None:
+    task_id = queue.enqueue("obey", {"do": "signal", "number": number}, max_attempts=1)
+    worker(queue).run_loop(max_iterations=1)
+    assert (status(queue, task_id), error(queue, task_id)) == ("completed", "")
+
+
+@pytest.mark.parametrize("what", ["Pipe", "Process.start"])
+def test_a_process_that_can_not_be_started_costs_no_attempt(
+    queue: TaskQueue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    task_id = queue.enqueue("pid", max_attempts=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"prismq.child.SPAWN.{what}", no_more)
+        with working(worker(queue)):
+            wait_for(lambda: caplog.text.count("no process can be started for task") >= 2)
+    assert "it is given back; next try in 0.2 s: [Errno 24] no more of them" in caplog.text
+    task = queue.get(task_id)
+    assert task is not None
+    assert (task.status, task.attempts) == ("queued", 0)
+    assert worker(queue).claim_and_process()
+    assert (status(queue, task_id), error(queue, task_id)) == ("completed", "")
+
+
+def no_more(*arguments: Any) -> None:
+    raise OSError(errno.EMFILE, "no more of them")
+
+
+@needs_signals
+def test_a_process_that_ends_before_it_can_take_a_task_costs_no_attempt(
+    queue: TaskQueue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    resource_tracker.ensure_running()  # which is started in the same way
+    with monkeypatch.context() as patch, working(worker(queue)):
+        patch.setattr("multiprocessing.spawn._python_exe", os.fsencode(shutil.which("false") or ""))
+        task_id = queue.enqueue("pid", max_attempts=1)
+        wait_for(lambda: "next try in 0.2 s: it ended with exit code 1" in caplog.text)
+        patch.undo()
+        wait_for(lambda: status(queue, task_id) == "completed")
+    assert (queue.get(task_id) or Task()).attempts == 1
 
 
 def test_stopping_kills_what_does_not_end_within_the_grace_period(queue: TaskQueue, tmp_path: Path) -> None:

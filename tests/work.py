@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -39,6 +41,16 @@ def obey(task: Task, context: TaskContext) -> Any:
             os._exit(order["code"])
         case "be killed":
             os.kill(os.getpid(), signal.SIGKILL)
+        case "signal":
+            signal.raise_signal(order["number"])
+        case "close everything":
+            os.closerange(3, 200)
+            time.sleep(3600)
+        case "leave a program behind":
+            command = [sys.executable, "-c", "import time; time.sleep(3600)"]
+            program = subprocess.Popen(command, close_fds=False)  # as os.system does
+            Path(order["file"]).write_text(str(program.pid), encoding="utf-8")
+            time.sleep(3600)
         case "segfault":
             ctypes.string_at(0)
         case "sleep":

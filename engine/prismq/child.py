@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import signal
@@ -21,8 +22,10 @@ from prismq import signals
 from prismq.errors import LeaseLostError, QueueDatabaseError, QueueProgrammingError
 from prismq.execution import LEASE_LOST, Execution, Plan
 from prismq.models import Task
-from prismq.outcome import Outcome, raised
+from prismq.outcome import NOT_BEGUN, Outcome, raised
 from prismq.slots import Run, call
+
+_log = logging.getLogger("prismq.worker")
 
 SPAWN: Final = get_context("spawn")
 CANCEL_GRACE_SECONDS: Final = 5.0
@@ -30,7 +33,14 @@ CANCEL_GRACE_SECONDS: Final = 5.0
 TELL_SECONDS: Final = 0.1
 """Between two reports of progress to the worker."""
 END_SECONDS: Final = 2.0
-"""How long an idle process has to end."""
+"""How long a process has to end that is idle, or has closed its end of the pipe."""
+BURIAL_SECONDS: Final = 0.005
+"""Between two looks whether it has ended."""
+LOOK_SECONDS: Final = 0.5
+"""How soon a death is noticed that the system does not tell of: programs that handlers start may hold what would."""
+FIRST_PAUSE_SECONDS: Final = 0.1
+LONGEST_PAUSE_SECONDS: Final = 5.0
+"""Between tries when no process can be started."""
 
 
 class Child:
@@ -43,6 +53,7 @@ class Child:
         self._current: Execution | None = None
         self._number = 0  # of the order; what is said about another one counts no more
         self._doomed = False  # it was killed, which takes effect in a moment
+        self._pause = 0.0
 
     def __enter__(self) -> Run:
         return self.run
@@ -53,13 +64,13 @@ class Child:
         process, pipe = self._process, self._pipe
         if process is not None and pipe is not None:
             pipe.close()  # which ends it
-            process.join(END_SECONDS)
-            if process.exitcode is None:
-                process.kill()
             self._bury(process)
 
     def run(self, execution: Execution) -> Outcome | None:
-        """Run one to its end; None when it was killed for having been interrupted."""
+        """Run one to its end; None when it was killed for having been interrupted.
+
+        NOT_BEGUN, after a pause, when no process can be started for it.
+        """
         try:
             order = pickle.dumps((execution.plan, execution.task))
         except Exception as error:
@@ -68,7 +79,12 @@ class Child:
                 f"level of a module ({error})",
                 retry=False,
             )
-        process, pipe = self._start()
+        try:
+            process, pipe = self._start()
+        except OSError as error:
+            self._rest(execution, error)
+            return NOT_BEGUN
+        self._pause = 0.0
         with self._lock:
             self._current = execution
             self._number += 1
@@ -89,23 +105,49 @@ class Child:
         return outcome
 
     def _start(self) -> tuple[BaseProcess, Connection]:
-        if self._process is None or self._pipe is None or self._process.exitcode is not None:
-            if self._process is not None:
-                self._bury(self._process)
-            self._pipe, theirs = SPAWN.Pipe()
-            self._process = SPAWN.Process(target=_serve, args=(theirs,), name="prismq-child", daemon=True)
-            with signals.kept_back():
-                self._process.start()
-            _alive.add(self._process)
-            theirs.close()
-            connection.wait([self._pipe, self._process.sentinel])  # until it is there: that is not a handler's time
+        """The process that there is, or a new one once it is there: that is not a handler's time. OSError."""
+        if self._process is not None and self._process.exitcode is not None:
+            self._bury(self._process)
+        if self._process is None or self._pipe is None:
+            pipe, theirs = SPAWN.Pipe()
+            process = SPAWN.Process(target=_serve, args=(theirs,), name="prismq-child", daemon=True)
+            try:
+                with theirs, signals.kept_back():
+                    process.start()
+            except OSError:
+                pipe.close()
+                raise
+            _alive.add(process)
+            self._process, self._pipe = process, pipe
+            try:
+                pipe.recv()  # that it is ready
+            except (EOFError, OSError) as error:
+                raise ChildProcessError(f"it {self._bury(process)}") from error
         return self._process, self._pipe
+
+    def _rest(self, execution: Execution, error: OSError) -> None:
+        """Until another try is worth it, or the worker stops."""
+        self._pause = min(max(2 * self._pause, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+        _log.error(
+            "no process can be started for task %s, it is given back; next try in %.1f s: %s",
+            *(execution.task_id, self._pause, error),
+            extra={"task_id": execution.task_id},
+        )
+        cancelled = threading.Event()
+        execution.interrupt = cancelled.set
+        if execution.cancelled is None:
+            cancelled.wait(self._pause)
 
     def _listen(self, execution: Execution, process: BaseProcess, pipe: Connection) -> Outcome | None:
         """Until the child tells how it ended, or has died: None."""
         while True:
-            if pipe not in connection.wait([pipe, process.sentinel]) and not pipe.poll():
-                return None
+            ready = connection.wait([pipe, process.sentinel], LOOK_SECONDS)
+            with self._lock:  # nobody kills what this look may take from the table of processes
+                dead = process.exitcode is not None
+            if pipe not in ready and not pipe.poll():
+                if dead or ready:
+                    return None
+                continue
             try:
                 number, what, value = pipe.recv()
             except (EOFError, OSError):
@@ -146,13 +188,21 @@ class Child:
                 self._process.kill()
 
     def _bury(self, process: BaseProcess) -> str:
-        """How it ended."""
+        """How it ended, or that it did not although its line was cut: then it is killed."""
+        end = time.monotonic() + END_SECONDS
+        while not self._doomed and process.exitcode is None and time.monotonic() < end:
+            time.sleep(BURIAL_SECONDS)  # join() with a limit looks at what a handler may have closed or handed on
+        lives = not self._doomed and process.exitcode is None
+        if lives:
+            process.kill()
         process.join()
         code = process.exitcode
         process.close()
         if self._pipe is not None:
             self._pipe.close()
         self._process, self._pipe, self._doomed = None, None, False
+        if lives:
+            return "closed its line to the worker, and was killed"
         if code is not None and code < 0:
             with suppress(ValueError):
                 name = signal.Signals(-code).name
@@ -289,9 +339,12 @@ class _Wire:
 
 
 def _serve(pipe: Connection) -> None:
-    # Signals go to the whole group; the worker decides what they mean. Programs that handlers start do get SIGTERM.
+    # Signals go to the whole group; the worker decides what they mean. Programs that handlers start do get those that
+    # are not ignored.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    for stop in signals.STOP_SIGNALS:
+        if signal.getsignal(stop) is not signal.SIG_IGN:
+            signal.signal(stop, lambda number, frame: None)
     signals.let_through()
     wire = _Wire(pipe)
     with suppress(OSError):  # the worker is gone already, which the other thread will notice

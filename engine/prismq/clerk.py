@@ -20,7 +20,7 @@ from prismq.errors import LeaseLostError, QueueDatabaseError
 from prismq.execution import LEASE_LOST, TIME_UP, Execution
 from prismq.ledger import Ledger, LogLine, Pile, WorkerCounts, those_lost
 from prismq.models import Task
-from prismq.outcome import Outcome
+from prismq.outcome import NOT_BEGUN, Outcome
 from prismq.queue import TaskQueue
 from prismq.record import Recorder
 from prismq.retry import RetryConfig
@@ -146,6 +146,9 @@ class Clerk:
 
     def settle(self, execution: Execution, outcome: Outcome) -> None:
         """This is how it ends, unless that was said before or the lease was lost: then it is refused."""
+        if outcome is NOT_BEGUN:
+            self.release([execution])
+            return
         with self._ready:
             if not execution.settled and execution.cancelled != LEASE_LOST:
                 self._settle(execution, outcome)

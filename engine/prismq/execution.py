@@ -47,12 +47,14 @@ class Plan:
 class Execution:
     """A claimed task, from the claim to its end; the handler's line to the worker in this process."""
 
-    __slots__ = ("_clerk", "cancelled", "ends", "interrupt", "plan", "settled", "task", "untold")
+    __slots__ = ("_clerk", "begun", "cancelled", "ends", "interrupt", "plan", "settled", "task", "untold")
 
     def __init__(self, task: Task, clerk: Clerk) -> None:
         self.task = task
         self.plan: Plan | None = None
         """Before the handler is about to run, None."""
+        self.begun = False
+        """This attempt counts."""
         self.ends = math.inf
         """When its time is up, monotonic."""
         self.cancelled: str | None = None
@@ -74,6 +76,7 @@ class Execution:
 
     def begin(self) -> None:
         """The handler starts now: its time runs."""
+        self.begun = True
         self._clerk.begin(self)
 
     def cancel(self, reason: str) -> None:

@@ -31,6 +31,8 @@ class Outcome:
 
 
 COMPLETED: Final = Outcome()
+NOT_BEGUN: Final = Outcome("it could not be begun")
+"""The task is given back as if it had never been claimed."""
 
 
 def returned(value: Any) -> Outcome:
