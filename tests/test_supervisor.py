@@ -20,7 +20,7 @@ import pytest
 import prismq
 from prismq import RetryConfig, TaskQueue, WorkerConfig
 from prismq.cli import main
-from prismq.supervisor import Supervisor
+from prismq.supervisor import END_SECONDS, Supervisor
 
 ROOT = Path(__file__).resolve().parents[1]
 HANDLERS = "tests.supervised_handlers"
@@ -127,8 +127,10 @@ def test_stopped_in_the_middle_it_finishes_what_runs_and_leaves_the_rest(
     naps(queue, 500, 0.1)
     worker = start("--processes", "2", "--grace", "30")
     until(lambda: counts(queue).get("completed", 0) >= 5 and len(worker.started) == 2, lambda: worker.log)
+    told_at = time.monotonic()
     worker.signal()
     assert worker.wait() == 0, worker.log
+    assert time.monotonic() - told_at < 30  # the grace period: what runs takes a moment
     left = counts(queue)
     assert set(left) == {"completed", "queued"}, worker.log
     assert sum(left.values()) == 500
@@ -199,17 +201,26 @@ def test_bad_settings_in_the_environment_are_wrong_configuration(
     assert not (tmp_path / "queue.db").exists()
 
 
+@pytest.mark.parametrize(
+    ("max_attempts", "attempts"),
+    [pytest.param(2, 1, id="counted"), pytest.param(1, 0, id="its last attempt, which is not counted")],
+)
+@pytest.mark.parametrize("kind", ["nap", "wait in a thread"])
 def test_what_does_not_end_within_the_grace_period_is_given_back(
-    queue: TaskQueue, start: Callable[..., Worker]
+    queue: TaskQueue, start: Callable[..., Worker], tmp_path: Path, kind: str, max_attempts: int, attempts: int
 ) -> None:
-    (task_id,) = naps(queue, 1, 600)
+    file = tmp_path / "begun"
+    task_id = queue.enqueue(kind, {"seconds": 600, "file": str(file)}, max_attempts=max_attempts)
     worker = start("--grace", "0.2")
-    until(lambda: counts(queue) == {"processing": 1}, lambda: worker.log)
+    until(file.exists, lambda: worker.log)
+    told_at = time.monotonic()
     worker.signal()
     assert worker.wait() == 0, worker.log
+    assert time.monotonic() - told_at < 0.2 + END_SECONDS
     task = queue.get(task_id)
     assert task is not None
     assert (task.status, task.locked_by, task.lease_until_utc) == ("queued", None, None)
+    assert task.attempts == attempts
 
 
 def test_a_second_signal_kills_and_the_tasks_come_back_at_once(queue: TaskQueue, start: Callable[..., Worker]) -> None:
@@ -291,6 +302,36 @@ def test_what_a_crashed_process_had_not_begun_loses_no_attempt(queue: TaskQueue,
     assert [task.status for task in map(queue.get, slow) if task is not None] == ["completed"] * len(slow)
 
 
+def test_a_death_is_noticed_while_a_program_that_a_handler_started_runs_on(
+    queue: TaskQueue, tmp_path: Path, caplog: pytest.LogCaptureFixture, fresh: None
+) -> None:
+    file = tmp_path / "program"
+    task_id = queue.enqueue("leave a program behind", {"file": str(file)}, max_attempts=1)
+    with caplog.at_level("INFO"), supervised(queue, WorkerConfig("w")):
+        until(lambda: file.exists() and file.read_text(encoding="utf-8"), lambda: caplog.text)
+        program = psutil.Process(int(file.read_text(encoding="utf-8")))
+        try:
+            psutil.Process(int(STARTED.findall(caplog.text)[0][1])).kill()
+            until(lambda: len(STARTED.findall(caplog.text)) == 2, lambda: caplog.text)
+            assert program.is_running()
+        finally:
+            program.kill()
+    task = queue.get(task_id)
+    assert task is not None
+    assert (task.status, task.attempts) == ("dead_letter", 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="handlers can't tell what is a pipe here")
+def test_a_process_whose_line_a_handler_has_cut_is_replaced(queue: TaskQueue, fresh: None) -> None:
+    cut = queue.enqueue("close pipes", max_attempts=1, priority=1)
+    naps(queue, 1, 0)
+    with supervised(queue, WorkerConfig("w")):
+        until(lambda: counts(queue) == {"dead_letter": 1, "completed": 1})
+    task = queue.get(cut)
+    assert task is not None
+    assert "Lease expired: worker w-1-" in (task.error_message or "")
+
+
 def test_no_row_of_a_crashed_process_stays(queue: TaskQueue, fresh: None) -> None:
     queue.enqueue("crash", max_attempts=2)
     with supervised(queue, WorkerConfig("w")):
@@ -370,7 +411,7 @@ def test_signals_that_reach_the_whole_group_before_it_works(
 
 
 @pytest.mark.skipif(WINDOWS, reason="the other tests send such signals to the whole group there")
-@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_signals_that_reach_the_whole_group_while_handlers_run_in_processes(
     queue: TaskQueue, start: Callable[..., Worker], number: str
 ) -> None:

@@ -158,13 +158,13 @@ class Clerk:
         self._refuse(execution, execution.cancelled or "it has ended already")
 
     def release(self, executions: Iterable[Execution]) -> None:
-        """Give back what was not begun, as if it had never been claimed."""
+        """Give back what was not begun, or is not to be given up, as if it had never been claimed."""
         with self._ready:
             for execution in executions:
+                if not execution.settled and execution.cancelled is None:
+                    self._pile.released.append(execution)
                 execution.settled = True
                 self._forget(execution)
-                if execution.cancelled is None:
-                    self._pile.released.append(execution)
             self._ready.notify()
 
     def report(self, execution: Execution) -> None:

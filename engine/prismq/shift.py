@@ -222,7 +222,11 @@ class Shift:
             with self._lock:
                 running = [execution for execution in self._running if not execution.settled]
             for execution in running:
-                self._clerk.settle(execution, Outcome("the worker was stopped before it was done", delay_seconds=0))
+                task = execution.task
+                if execution.begun and task.attempts < task.max_attempts:
+                    self._clerk.settle(execution, Outcome("the worker was stopped before it was done", delay_seconds=0))
+                else:  # that the worker stops is no reason to give a task up
+                    self._clerk.release([execution])
                 execution.cancel(WORKER_STOPS)
             if self._loop is not None:
                 self._loop.end()

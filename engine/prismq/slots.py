@@ -115,8 +115,7 @@ class EventLoop:
         try:
             self._loop.run_forever()
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.run_until_complete(self._loop.shutdown_default_executor())
-        finally:
+        finally:  # nobody waits for what the default executor still runs: coroutines that did have been cancelled
             self._loop.close()
 
     def _begin(self, execution: Execution) -> None:

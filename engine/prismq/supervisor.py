@@ -38,8 +38,10 @@ GOOD_WHILE_SECONDS: Final = 60.0
 """Who lived for so long and then crashes is replaced as after a first crash."""
 ONE_SIGNAL_SECONDS: Final = 0.5
 """Signals closer together count as one: a terminal and a parent process may both send one."""
-DEAF_SECONDS: Final = 0.5 if os.name == "nt" else math.inf
-"""On Windows a signal does not wake a thread that waits."""
+LOOK_SECONDS: Final = 0.5
+"""How soon is noticed what wakes nobody: a signal on Windows, a death while programs that a handler started live on."""
+CUT_SECONDS: Final = 1.0
+"""How long a process may go on that has closed what tells of its death."""
 
 
 @dataclass
@@ -141,9 +143,10 @@ class Supervisor:
             else:
                 _log.info("stopped")
                 return self._status
-            patience = min(ends - now, DEAF_SECONDS)
-            sentinels = [child.process.sentinel for child in self._children()]
-            wait([self._woken, *sentinels], None if patience == math.inf else max(0.0, patience))
+            sentinels = {child.process.sentinel: child for child in self._children()}
+            for ready in wait([self._woken, *sentinels], max(0.0, min(ends - now, LOOK_SECONDS))):
+                if isinstance(ready, int):
+                    _see_ended(sentinels[ready])
             while self._woken.poll():
                 self._woken.recv_bytes()
 
@@ -247,6 +250,17 @@ class Supervisor:
             self.stop()
         else:
             self.kill()
+
+
+def _see_ended(child: _Child) -> None:
+    """Kill a process that lives although it looks dead: a handler has closed all its files, the queue's too."""
+    end = time.monotonic() + CUT_SECONDS
+    while child.process.is_alive():
+        if time.monotonic() > end:
+            _log.error("killing %s: one of its handlers has closed files that it needs", child.worker_id)
+            child.process.kill()
+            child.process.join()
+        time.sleep(0.005)
 
 
 def _take_back(database: QueueDatabase, worker_id: str, begun: set[tuple[int, int]]) -> None:

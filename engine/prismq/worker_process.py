@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -23,6 +25,8 @@ from prismq.worker_config import WorkerConfig
 _log = logging.getLogger(__name__)
 
 SPAWN: Final = get_context("spawn")
+LEAVE_SECONDS: Final = 2.0
+"""How long threads that handlers have left behind, and what runs at the exit, may keep a process."""
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(processName)s: %(message)s"
 
 
@@ -55,8 +59,13 @@ def run(assignment: Assignment, supervisor: Connection) -> None:
     signals.let_through()
     threading.Thread(target=_stop_with, args=(supervisor, engine), name="prismq-supervisor", daemon=True).start()
     assignment.record.set_at_work()
-    with engine.db:
-        engine.run_loop()
+    status = 1
+    try:
+        with engine.db:
+            engine.run_loop()
+        status = 0
+    finally:
+        threading.Thread(target=_leave_anyway, args=(status,), name="prismq-leave", daemon=True).start()
 
 
 def _engine(assignment: Assignment) -> WorkerEngine:
@@ -80,6 +89,15 @@ def _engine(assignment: Assignment) -> WorkerEngine:
     )
     engine.recorder = Recorder(assignment.record)
     return engine
+
+
+def _leave_anyway(status: int) -> None:
+    """End the process when it does not end by itself: all that counts is written."""
+    time.sleep(LEAVE_SECONDS)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(status)
 
 
 def _stop_with(supervisor: Connection, engine: WorkerEngine) -> None:
