@@ -30,6 +30,7 @@ SHARES: dict[Fate, float] = {
 }
 LEASE_SECONDS = 0.75
 TIMEOUT_SECONDS = 0.5
+RETRY = RetryConfig(initial_delay_seconds=0.01, max_delay_seconds=0.1)
 PAST = "2001-01-01 00:00:00.000"
 DEATH = 13
 
@@ -90,11 +91,13 @@ def overstay(queue: TaskQueue, task: Task, context: TaskContext) -> None:
         time.sleep(0.02)
 
 
+registry = TaskHandlerRegistry()
+registry.register_handler("chaos", handle, timeout_seconds=TIMEOUT_SECONDS)
+
+
 def work(path: str, name: str, pool: Any, told: Connection) -> None:
     """A worker process, until the other end of the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    registry = TaskHandlerRegistry()
-    registry.register_handler("chaos", handle, timeout_seconds=TIMEOUT_SECONDS)
     with TaskQueue(path) as queue:
         engine = WorkerEngine(
             queue,
@@ -104,7 +107,7 @@ def work(path: str, name: str, pool: Any, told: Connection) -> None:
             concurrency=4 if pool == "thread" else 2,
             pool=pool,
             prefetch=16,
-            retry=RetryConfig(initial_delay_seconds=0.01, max_delay_seconds=0.1),
+            retry=RETRY,
             heartbeat_seconds=0.5,
         )
 

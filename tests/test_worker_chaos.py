@@ -10,15 +10,17 @@ import random
 import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
-from prismq import Task, TaskQueue
-from tests.chaos import LEASE_SECONDS, fate, work
+from prismq import RetryConfig, Task, TaskQueue, WorkerConfig
+from prismq.supervisor import Supervisor
+from tests.chaos import LEASE_SECONDS, RETRY, fate, work
 from tests.colleague import SPAWN, can_stop
 
 TASKS = int(os.environ.get("PRISMQ_CHAOS_TASKS", "300"))
@@ -26,6 +28,7 @@ SECONDS = 60 + TASKS / 50
 """By then it has hung."""
 POOLS = ("thread", "process", "thread", "process")
 BATCH = 500
+LONG_LEASE_SECONDS = 600
 
 
 class Workers:
@@ -50,11 +53,27 @@ class Workers:
                 self.deaths += 1
                 self.seats[number] = self._hire(number)
 
+    def torment(self, chance: random.Random) -> None:
+        """Kill a worker, or have it stand still for longer than its leases."""
+        process, _ = chance.choice(self.seats)
+        if process.pid is None or process.exitcode is not None:
+            return
+        if chance.random() < 0.5 or not can_stop():
+            process.kill()
+        else:
+            os.kill(process.pid, signal.SIGSTOP)
+            time.sleep(1.5 * LEASE_SECONDS)
+            os.kill(process.pid, signal.SIGCONT)
+
     def end(self) -> None:
+        self.replace_the_dead()
+        time.sleep(0.1)
+        self.replace_the_dead()
         for _, pipe in self.seats:
             pipe.close()
         for process, _ in self.seats:
             process.join(30)
+        assert [process.exitcode for process, _ in self.seats] == [0] * len(POOLS)
 
     def kill(self) -> None:
         for process, _ in self.seats:
@@ -62,28 +81,110 @@ class Workers:
             process.join()
 
 
-@contextmanager
-def workers(path: Path) -> Iterator[Workers]:
-    crew = Workers(path)
+class Supervised:
+    """Worker processes under a supervisor; no lease of theirs runs out by itself."""
+
+    CONCURRENCY = 2
+
+    def __init__(self, path: Path) -> None:
+        config = WorkerConfig(
+            "w",
+            processes=len(POOLS),
+            concurrency=self.CONCURRENCY,
+            prefetch=32,
+            lease_duration_seconds=LONG_LEASE_SECONDS,
+            retry=RETRY,
+            heartbeat_seconds=0.5,
+        )
+        at_once = RetryConfig(initial_delay_seconds=0.01, max_delay_seconds=0.01)
+        self.supervisor = Supervisor("tests.chaos:registry", config, path, restart=at_once)
+        self._thread = ThreadPoolExecutor(1)
+        self._ended = self._thread.submit(self.supervisor.run)
+
+    def replace_the_dead(self) -> None:
+        assert not self._ended.done(), "it gave up"
+
+    def torment(self, chance: random.Random) -> None:
+        """Kill a process."""
+        processes = psutil.Process().children()
+        with suppress(psutil.NoSuchProcess):
+            process = chance.choice(processes)
+            if "spawn_main" in " ".join(process.cmdline()):
+                process.kill()
+
+    def end(self) -> None:
+        self.supervisor.stop()
+        assert self._ended.result(60) == 0
+
+    def kill(self) -> None:
+        self.supervisor.kill()
+        self._thread.shutdown()
+
+
+def live_through(queue: TaskQueue, crew: Workers | Supervised, folder: Path) -> History:
+    """Have a crew do all tasks, some of which are cancelled, while it is tormented."""
+    folder.mkdir()
+    chance = random.Random(TASKS)
+    payload = {"folder": str(folder), "path": str(queue.database.db_path)}
+    cancelled: set[int] = set()
+    ids: list[int] = []
+    end = time.monotonic() + SECONDS
+    torments = 0
     try:
-        yield crew
+        while len(ids) < TASKS or queue.database.execute("SELECT 1 FROM task_queue WHERE phase >= 0").fetchone():
+            assert time.monotonic() < end, "it hangs"
+            if len(ids) < TASKS:
+                size = min(BATCH, TASKS - len(ids))
+                tries = [chance.choice((1, 2, 6)) for _ in range(size)]
+                new = [{"type": "chaos", "payload": payload, "max_attempts": most} for most in tries]
+                ids += queue.enqueue_many(new)
+                cancelled |= {one for one in chance.sample(ids[-size:], size // 100 + 1) if queue.cancel(one)}
+                if chance.random() < 0.3:
+                    crew.torment(chance)
+                    torments += 1
+            elif torments == 0:
+                crew.torment(chance)
+                torments += 1
+            crew.replace_the_dead()
+            time.sleep(0.02)
         crew.end()
-        assert [process.exitcode for process, _ in crew.seats] == [0] * len(POOLS)
     finally:
         crew.kill()
+    assert not [file for file in folder.glob("*.txt") if is_alive(int(file.name.partition(".")[0]))]
+    tasks = [task for task in map(queue.get, ids) if task is not None]
+    assert len(tasks) == TASKS
+    return History(tasks, cancelled, read_diaries(folder))
 
 
-def torment(crew: Workers, chance: random.Random) -> None:
-    """Kill a worker, or have it stand still for longer than its leases."""
-    process, _ = chance.choice(crew.seats)
-    if process.pid is None or process.exitcode is not None:
-        return
-    if chance.random() < 0.5 or not can_stop():
-        process.kill()
-    else:
-        os.kill(process.pid, signal.SIGSTOP)
-        time.sleep(1.5 * LEASE_SECONDS)
-        os.kill(process.pid, signal.SIGCONT)
+@dataclass(frozen=True)
+class History:
+    """What became of all tasks, and how."""
+
+    tasks: list[Task]
+    cancelled: set[int]
+    seen: dict[str, Counter[tuple[int, int]]]
+    """Which attempts of which tasks were begun, and which ended, as their handlers tell."""
+
+    def check(self) -> None:
+        """Every task ended as its attempts did, and no attempt was begun twice."""
+        problems = [(why_wrong(task, self.cancelled, self.seen), task) for task in self.tasks]
+        assert [problem for problem in problems if problem[0] is not None] == []
+        assert [attempt for attempt, times in self.seen["begin"].items() if times > 1] == []
+        assert {task.status for task in self.tasks} == {"completed", "failed", "dead_letter"}
+
+    def never_begun(self) -> list[tuple[Task, int]]:
+        """Attempts that count; not the last ones of cancelled tasks, which may have been waiting for their turn."""
+        return [
+            (task, attempt)
+            for task in self.tasks
+            for attempt in range(1, task.attempts + (task.id not in self.cancelled))
+            if (task.id, attempt) not in self.seen["begin"]
+        ]
+
+    def __str__(self) -> str:
+        ends = Counter(task.status for task in self.tasks)
+        again = sum(1 for one in self.seen["end"] if fate(*one) == "succeed") - ends["completed"]
+        return f"{dict(ends)}; {again} successes were not in time and were tried again"
 
 
 def is_alive(process_id: int) -> bool:
@@ -94,17 +195,17 @@ def is_alive(process_id: int) -> bool:
     return psutil.pid_exists(process_id)
 
 
-def read_diaries(folder: Path) -> dict[str, set[tuple[int, int]]]:
-    """Which attempts of which tasks were begun, and which ended."""
-    seen: dict[str, set[tuple[int, int]]] = defaultdict(set)
+def read_diaries(folder: Path) -> dict[str, Counter[tuple[int, int]]]:
+    """Which attempts of which tasks were begun, and which ended, and how often."""
+    seen: dict[str, Counter[tuple[int, int]]] = defaultdict(Counter)
     for file in folder.glob("*.txt"):
         for line in file.read_text(encoding="utf-8").splitlines():
             what, task_id, attempt = line.split()
-            seen[what].add((int(task_id), int(attempt)))
+            seen[what][int(task_id), int(attempt)] += 1
     return seen
 
 
-def why_wrong(task: Task, cancelled: set[int], seen: dict[str, set[tuple[int, int]]]) -> str | None:
+def why_wrong(task: Task, cancelled: set[int], seen: dict[str, Counter[tuple[int, int]]]) -> str | None:
     """What is wrong with how the task ended, given what happened to it."""
     assert task.id is not None
     last = (task.id, task.attempts)
@@ -140,43 +241,25 @@ def why_wrong(task: Task, cancelled: set[int], seen: dict[str, set[tuple[int, in
 @pytest.mark.timeout(SECONDS + 60)
 @pytest.mark.parametrize("driver", ["native"])
 def test_every_task_ends_as_its_history_says(queue: TaskQueue, path: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "diaries"
-    folder.mkdir()
-    chance = random.Random(TASKS)
-    payload = {"folder": str(folder), "path": str(path)}
-    cancelled: set[int] = set()
-    ids: list[int] = []
-    end = time.monotonic() + SECONDS
-    torments = 0
-    with workers(path) as crew:
-        while len(ids) < TASKS or queue.database.execute("SELECT 1 FROM task_queue WHERE phase >= 0").fetchone():
-            assert time.monotonic() < end, "it hangs"
-            if len(ids) < TASKS:
-                size = min(BATCH, TASKS - len(ids))
-                tries = [chance.choice((1, 2, 6)) for _ in range(size)]
-                new = [{"type": "chaos", "payload": payload, "max_attempts": most} for most in tries]
-                ids += queue.enqueue_many(new)
-                cancelled |= {one for one in chance.sample(ids[-size:], size // 100 + 1) if queue.cancel(one)}
-                if chance.random() < 0.3:
-                    torment(crew, chance)
-                    torments += 1
-            elif torments == 0:
-                torment(crew, chance)
-                torments += 1
-            crew.replace_the_dead()
-            time.sleep(0.02)
-        crew.replace_the_dead()
-        time.sleep(0.1)
-        crew.replace_the_dead()
-    assert not [file for file in folder.glob("*.txt") if is_alive(int(file.name.partition(".")[0]))]
-    seen = read_diaries(folder)
-    tasks = [queue.get(one) for one in ids]
-    wrong = {task.id: (why_wrong(task, cancelled, seen), task) for task in tasks if task is not None}
-    assert [problem for problem in wrong.values() if problem[0] is not None] == []
-    assert len(wrong) == TASKS
-    begun = {task_id for task_id, _ in seen["begin"]}
-    assert set(ids) - begun <= cancelled | {task.id for task in tasks if task and task.status == "dead_letter"}
-    ends = Counter(task.status for task in tasks if task)
-    again = sum(1 for one in seen["end"] if fate(*one) == "succeed") - ends["completed"]
-    assert set(ends) == {"completed", "failed", "dead_letter"}
-    print(f"\n{dict(ends)}; {crew.deaths} workers died, {again} successes were not in time and were tried again")
+    crew = Workers(path)
+    history = live_through(queue, crew, tmp_path / "diaries")
+    print(f"\n{history}; {crew.deaths} workers died")
+    history.check()
+    for task, attempt in history.never_begun():  # claimed ahead by a worker that died or stood still
+        if attempt == task.attempts:
+            assert (task.error_message or "").startswith("Lease expired: "), task
+
+
+@pytest.mark.timeout(SECONDS + 60)
+@pytest.mark.parametrize("driver", ["native"])
+def test_a_supervised_death_costs_no_attempt_but_of_what_was_begun(
+    queue: TaskQueue, path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    history = live_through(queue, Supervised(path), tmp_path / "diaries")
+    deaths = caplog.text.count("; another one starts in ")
+    print(f"\n{history}; {deaths} processes died; {len(history.never_begun())} deaths came right before a handler")
+    history.check()
+    assert deaths > 0
+    # A handler that is begun may not have come so far as to tell.
+    assert len(history.never_begun()) <= deaths * Supervised.CONCURRENCY
+    assert queue.database.execute("SELECT count(*) FROM workers").fetchone()[0] == 0
