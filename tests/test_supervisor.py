@@ -344,7 +344,7 @@ def test_no_row_of_a_crashed_process_stays(queue: TaskQueue, fresh: None) -> Non
 def test_no_exit_status_of_a_handler_stops_the_supervisor(queue: TaskQueue, fresh: None, code: int) -> None:
     queue.enqueue("crash", {"code": code}, max_attempts=3, priority=1)
     naps(queue, 1, 0)
-    with supervised(queue, WorkerConfig("w", max_retries=0)):
+    with supervised(queue, WorkerConfig("w", max_false_starts=0)):
         until(lambda: counts(queue) == {"dead_letter": 1, "completed": 1})
 
 
@@ -365,7 +365,7 @@ def test_when_no_process_ever_gets_to_work_it_gives_up(
 ) -> None:
     """Whether it tells so, or just dies."""
     monkeypatch.setenv("PRISMQ_TEST_BROKEN_IN_PROCESSES", code)
-    config = WorkerConfig("w", processes=2, max_retries=1)
+    config = WorkerConfig("w", processes=2, max_false_starts=1)
     assert Supervisor(HANDLERS, config, queue.database.db_path, restart=AT_ONCE).run() == 1
     assert len(re.findall(f"ended with status {code}", caplog.text)) >= 4
     assert re.search(f"ended with status {code}, as all did since [23] tries", caplog.text)

@@ -257,7 +257,7 @@ def test_a_supervised_death_costs_no_attempt_but_of_what_was_begun(
 ) -> None:
     history = live_through(queue, Supervised(path), tmp_path / "diaries")
     deaths = caplog.text.count("; another one starts in ")
-    print(f"\n{history}; {deaths} processes died; {len(history.never_begun())} deaths came right before a handler")
+    print(f"\n{history}; {deaths} processes died; {len(history.never_begun())} attempts ended before they told")
     history.check()
     assert deaths > 0
     # A handler that is begun may not have come so far as to tell.

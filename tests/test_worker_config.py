@@ -50,9 +50,22 @@ def test_defaults() -> None:
     config = WorkerConfig("w")
     assert config.capabilities == {}
     assert config.scheduling_strategy is SchedulingStrategy.PRIORITY
-    assert (config.lease_duration_seconds, config.poll_interval_seconds, config.max_retries) == (60, 1, 3)
+    assert (config.lease_duration_seconds, config.poll_interval_seconds, config.max_false_starts) == (60, 1, 3)
     assert (config.types, config.concurrency, config.pool, config.processes) == (None, 1, "thread", 1)
     assert config.durability is None
+
+
+def test_the_former_name_of_a_setting_still_counts(
+    manager: WorkerConfigurationManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "w.json", '{"worker_id": "w", "max_retries": 1}')
+    assert manager.load_from_file(path) == WorkerConfig("w", max_false_starts=1)
+    monkeypatch.setenv("PRISMQ_WORKER_MAX_RETRIES", "2")
+    assert manager.load_from_file(path) == WorkerConfig("w", max_false_starts=2)
+    assert load_worker_config(path, max_retries=4) == WorkerConfig("w", max_false_starts=4)
+    assert load_worker_config(path, max_false_starts=4) == WorkerConfig("w", max_false_starts=4)
+    with pytest.raises(ConfigError, match="max_retries is -1; it must be a whole number"):
+        load_worker_config(path, max_retries=-1)
 
 
 @pytest.mark.parametrize(
@@ -105,14 +118,14 @@ def test_what_an_editor_puts_in_front_of_the_text_is_no_part_of_it(tmp_path: Pat
 def test_the_environment_wins_over_the_file_and_arguments_over_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write(tmp_path, "w.json", '{"worker_id": "file", "concurrency": 2, "max_retries": 1, "prefetch": 4}')
+    path = write(tmp_path, "w.json", '{"worker_id": "file", "concurrency": 2, "max_false_starts": 1, "prefetch": 4}')
     monkeypatch.setenv("PRISMQ_WORKER_ID", "environment")
     monkeypatch.setenv("PRISMQ_WORKER_CONCURRENCY", "3")
-    config = load_worker_config(path, concurrency=5, max_retries=None)
-    assert config == WorkerConfig("environment", concurrency=5, max_retries=1, prefetch=4)
+    config = load_worker_config(path, concurrency=5, max_false_starts=None)
+    assert config == WorkerConfig("environment", concurrency=5, max_false_starts=1, prefetch=4)
     assert load_worker_config(path, apply_env_overrides=False).worker_id == "file"
     assert load_worker_config(path, defaults={"prefetch": 9, "processes": 7}).to_dict() == {
-        **WorkerConfig("environment", concurrency=3, max_retries=1, prefetch=4, processes=7).to_dict()
+        **WorkerConfig("environment", concurrency=3, max_false_starts=1, prefetch=4, processes=7).to_dict()
     }
 
 
@@ -194,9 +207,9 @@ def test_a_bad_variable_is_named(
         ("lease_duration_seconds", None, "a number of seconds"),
         ("poll_interval_seconds", -1, "a number of seconds"),
         ("poll_interval_seconds", 1e300, "a number of seconds"),
-        ("max_retries", 1.5, "a whole number, at least 0"),
-        ("max_retries", "3", "a whole number"),
-        ("max_retries", True, "a whole number"),
+        ("max_false_starts", 1.5, "a whole number, at least 0"),
+        ("max_false_starts", "3", "a whole number"),
+        ("max_false_starts", True, "a whole number"),
         ("types", [], "a list with at least one task type"),
         ("types", "mail", "a list with at least one task type"),
         ("types", ["mail", ""], "text with something in it"),

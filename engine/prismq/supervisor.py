@@ -208,7 +208,7 @@ class Supervisor:
         """See to it that another process starts, unless none ever gets to work."""
         place.crashes = 1 if lived >= GOOD_WHILE_SECONDS else place.crashes + 1
         place.false_starts = 0 if at_work else place.false_starts + 1
-        if all(place.false_starts > self.config.max_retries for place in self._places):
+        if all(place.false_starts > self.config.max_false_starts for place in self._places):
             _log.critical("%s, as all did since %d tries", what, place.false_starts)
             self._status = FAILED
             self.stop()

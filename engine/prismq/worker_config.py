@@ -30,7 +30,7 @@ class WorkerConfig:
     scheduling_strategy: SchedulingStrategy = SchedulingStrategy.PRIORITY
     lease_duration_seconds: float = 60
     poll_interval_seconds: float = 1
-    max_retries: int = 3
+    max_false_starts: int = 3
     """How often in a row processes that fail before they can claim anything are started again, before the worker ends.
 
     How often a task is tried is its own `max_attempts`.
@@ -134,33 +134,34 @@ def load_worker_config(
 
 
 def _from_file(values: Mapping[Any, Any], source: str) -> dict[str, Any]:
-    config_files.check_keys(values, (), tuple(_CHECKS), source)
+    config_files.check_keys(values, (), _KEYS, source)
     return {name: _checked(name, value, f"{source}: {name}") for name, value in values.items()}
 
 
 def _from_environment(prefix: str) -> dict[str, Any]:
     if os.name == "nt":  # where the names of variables are upper case, however they were set
         prefix = prefix.upper()
-    names = {prefix + name.removeprefix("worker_").upper(): name for name in _CHECKS}
+    names = {prefix + name.removeprefix("worker_").upper(): name for name in _KEYS}
     found = {}
     for variable, text in os.environ.items():
         if variable.startswith(prefix):
             if variable not in names:
                 raise ConfigError(f"the environment variable {variable} is unknown; known are {', '.join(names)}")
             name = names[variable]
-            value = _PARSERS[name](text, variable) if name in _PARSERS else text
+            parser = _PARSERS.get(_FORMER.get(name, name))
+            value = text if parser is None else parser(text, variable)
             found[name] = _checked(name, value, variable)
     return found
 
 
 def _from_arguments(values: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in values.items() if value is not None}
-    config_files.check_keys(given, (), tuple(_CHECKS), "the call")
+    config_files.check_keys(given, (), _KEYS, "the call")
     return {name: _checked(name, value, name) for name, value in given.items()}
 
 
 def _merged(layers: list[dict[str, Any]]) -> WorkerConfig:
-    values = {name: value for layer in layers for name, value in layer.items()}
+    values = {_FORMER.get(name, name): value for layer in layers for name, value in layer.items()}
     if "worker_id" not in values:
         raise ConfigError(f"worker_id is missing: give it in the configuration file, as {PREFIX}ID or as an argument")
     return WorkerConfig(**values)
@@ -168,7 +169,7 @@ def _merged(layers: list[dict[str, Any]]) -> WorkerConfig:
 
 def _checked(name: str, value: object, place: str) -> Any:
     try:
-        return _CHECKS[name](value)
+        return _CHECKS[_FORMER.get(name, name)](value)
     except ValueError as error:
         raise ConfigError(f"{place} is {value!r:.200}; {error}") from error
 
@@ -239,7 +240,7 @@ _CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
     "scheduling_strategy": _strategy,
     "lease_duration_seconds": _seconds(0.001),
     "poll_interval_seconds": _seconds(0.001),
-    "max_retries": _whole(0),
+    "max_false_starts": _whole(0),
     "types": _if_any(_types),
     "concurrency": _whole(1),
     "pool": _choice(*get_args(Pool)),
@@ -251,6 +252,10 @@ _CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
     "grace_seconds": _seconds(0),
     "durability": _if_any(_choice(*get_args(Durability))),
 }
+
+_FORMER: Final = {"max_retries": "max_false_starts"}
+"""Names that files, variables and arguments may still use."""
+_KEYS: Final = (*_CHECKS, *_FORMER)
 
 
 # Environment variables are text: each parser returns what a file would hold.
@@ -285,7 +290,7 @@ _PARSERS: Final[dict[str, Callable[[str, str], Any]]] = {
     "capabilities": _json_from,
     "lease_duration_seconds": _number_from,
     "poll_interval_seconds": _number_from,
-    "max_retries": _whole_from,
+    "max_false_starts": _whole_from,
     "types": _names_from,
     "concurrency": _whole_from,
     "prefetch": _whole_from,
