@@ -302,6 +302,26 @@ def test_what_a_crashed_process_had_not_begun_loses_no_attempt(queue: TaskQueue,
     assert [task.status for task in map(queue.get, slow) if task is not None] == ["completed"] * len(slow)
 
 
+def test_a_task_that_crashes_its_process_takes_those_beside_it_down_once_at_most(queue: TaskQueue, fresh: None) -> None:
+    nap = {"type": "nap", "payload": {"seconds": 0.5}, "max_attempts": 2, "priority": 1}
+    *innocent, poison = queue.enqueue_many([nap, nap, {"type": "crash", "max_attempts": 4}])
+    with supervised(queue, WorkerConfig("w", concurrency=3)):
+        until(lambda: not {"queued", "processing"} & set(counts(queue)))
+    ends = [(task.status, task.attempts) for task in map(queue.get, [*innocent, poison]) if task is not None]
+    assert ends == [("completed", 2), ("completed", 2), ("dead_letter", 4)]
+
+
+def test_after_a_while_without_a_crash_a_process_runs_as_many_tasks_as_it_may(
+    queue: TaskQueue, fresh: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prismq.supervisor, "GOOD_WHILE_SECONDS", 0.5)
+    queue.enqueue("crash", max_attempts=1)
+    with supervised(queue, WorkerConfig("w", concurrency=3, grace_seconds=0)):
+        until(lambda: counts(queue) == {"dead_letter": 1})
+        naps(queue, 3, 600)
+        until(lambda: counts(queue) == {"dead_letter": 1, "processing": 3})
+
+
 def test_a_death_is_noticed_while_a_program_that_a_handler_started_runs_on(
     queue: TaskQueue, tmp_path: Path, caplog: pytest.LogCaptureFixture, fresh: None
 ) -> None:

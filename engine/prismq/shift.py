@@ -183,6 +183,10 @@ class Shift:
         with self._lock:
             self._running.discard(execution)
 
+    def look_for_room(self) -> None:
+        """The number of slots has changed."""
+        self._hand_out()
+
     def _tell_of_room(self) -> None:
         if self._no_room and self._room_now() > 0:
             self._no_room = False

@@ -35,7 +35,10 @@ RESTART: Final = RetryConfig(initial_delay_seconds=1, max_delay_seconds=60)
 END_SECONDS: Final = 20.0
 """How long a process may take to end after the grace period, before it is killed: what is left is written meanwhile."""
 GOOD_WHILE_SECONDS: Final = 60.0
-"""Who lived for so long and then crashes is replaced as after a first crash."""
+"""Who lived for so long and then crashes is replaced as after a first crash.
+
+The replacement of a process that crashed with its tasks runs one at a time for so long: who crashes it then, is alone.
+"""
 ONE_SIGNAL_SECONDS: Final = 0.5
 """Signals closer together count as one: a terminal and a parent process may both send one."""
 LOOK_SECONDS: Final = 0.5
@@ -55,6 +58,8 @@ class _Place:
     """In a row, of processes that failed before they could claim anything."""
     start_at: float = 0.0
     """Monotonic."""
+    lost: int = 0
+    """How many tasks ran in the last process when it crashed."""
     child: _Child | None = None
 
 
@@ -181,7 +186,10 @@ class Supervisor:
         with ExitStack() as failed:
             try:
                 record = Record(self.config.concurrency)
-                assignment = Assignment(worker_id, self.config, self.handlers, self.database, self._log_level, record)
+                wary = GOOD_WHILE_SECONDS if place.lost else 0.0
+                assignment = Assignment(
+                    worker_id, self.config, self.handlers, self.database, self._log_level, record, wary
+                )
                 theirs, ours = SPAWN.Pipe(duplex=False)
                 failed.enter_context(ours)
                 process = SPAWN.Process(target=worker_process.run, args=(assignment, theirs), name=worker_id)
@@ -196,7 +204,7 @@ class Supervisor:
 
     def _ended(self, place: _Place, child: _Child, database: QueueDatabase) -> None:
         place.child = None
-        code = self._bury(child, database)
+        code, place.lost = self._bury(child, database)
         if self._stopped_at is None:
             lived = time.monotonic() - child.started_at
             self._try_again(place, f"{child.worker_id} {_how(code)}", lived, child.record.at_work)
@@ -217,18 +225,19 @@ class Supervisor:
         place.start_at = time.monotonic() + pause
         _log.error("%s; another one starts in %.1f s", what, pause)
 
-    def _bury(self, child: _Child, database: QueueDatabase) -> int:
-        """Let go of a process, take its tasks back and strike it off; its exit status."""
+    def _bury(self, child: _Child, database: QueueDatabase) -> tuple[int, int]:
+        """Let go of a process, take its tasks back and strike it off; its exit status, and how many it had begun."""
+        lost = 0
         child.process.join()
         code = child.process.exitcode or 0
         child.process.close()
         child.control.close()
         try:
-            _take_back(database, child.worker_id, child.record.begun())
+            lost = _take_back(database, child.worker_id, child.record.begun())
             heartbeat.remove(database, child.worker_id)
         except QueueDatabaseError as error:
             _log.error("tasks of %s come back when their leases end, not yet: %s", child.worker_id, error)
-        return code
+        return code, lost
 
     @contextmanager
     def _hearing_signals(self) -> Iterator[None]:
@@ -263,16 +272,20 @@ def _see_ended(child: _Child) -> None:
         time.sleep(0.005)
 
 
-def _take_back(database: QueueDatabase, worker_id: str, begun: set[tuple[int, int]]) -> None:
-    """What a dead worker has begun comes back as if its leases had run out; the rest as if it had not been claimed."""
+def _take_back(database: QueueDatabase, worker_id: str, begun: set[tuple[int, int]]) -> int:
+    """What a dead worker has begun comes back as if its leases had run out; the rest as if it had not been claimed.
+
+    How many it had begun.
+    """
     now = clock.to_text(clock.now())
     with database.transaction():
         for task_id, attempt in database.execute(sql.HELD_BY, (worker_id,)).fetchall():
             if (task_id, attempt) not in begun:
                 database.execute(sql.UNCLAIM, (task_id, worker_id, attempt, now))
-        left = database.execute(sql.END_LEASES, (now, worker_id)).rowcount
-    while left > 0 and housekeeping.reap(database.get_connection()):
+        lost = database.execute(sql.END_LEASES, (now, worker_id)).rowcount
+    while lost > 0 and housekeeping.reap(database.get_connection()):
         pass
+    return lost
 
 
 def _how(code: int) -> str:

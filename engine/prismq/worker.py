@@ -153,6 +153,12 @@ class WorkerEngine:
         if (shift := self._shift) is not None:
             shift.stop()
 
+    def resize(self, concurrency: int) -> None:
+        """Run so many tasks at a time from now on; those that run already go on. Any thread may call it."""
+        self.concurrency = submission.count(concurrency, "concurrency")
+        if (shift := self._shift) is not None:
+            shift.look_for_room()
+
     def close(self) -> None:
         """Close the queue, unless it was passed in."""
         if self._owns_queue:

@@ -40,6 +40,8 @@ class Assignment:
     database: Path
     log_level: str
     record: Record
+    wary_seconds: float
+    """How long it runs one task at a time, because the process before it crashed."""
 
 
 def run(assignment: Assignment, supervisor: Connection) -> None:
@@ -58,6 +60,11 @@ def run(assignment: Assignment, supervisor: Connection) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: engine.stop())
     signals.let_through()
     threading.Thread(target=_stop_with, args=(supervisor, engine), name="prismq-supervisor", daemon=True).start()
+    if assignment.wary_seconds > 0:
+        engine.concurrency = 1
+        timer = threading.Timer(assignment.wary_seconds, engine.resize, (assignment.config.concurrency,))
+        timer.daemon = True
+        timer.start()
     assignment.record.set_at_work()
     status = 1
     try:
