@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from prismq import RetryConfig, Task, TaskQueue, WorkerConfig
+from prismq import RetryConfig, Task, TaskQueue, WorkerConfig, supervisor
 from prismq.supervisor import Supervisor
 from tests.chaos import LEASE_SECONDS, RETRY, fate, work
 from tests.colleague import SPAWN, can_stop
@@ -26,6 +26,8 @@ from tests.colleague import SPAWN, can_stop
 TASKS = int(os.environ.get("PRISMQ_CHAOS_TASKS", "300"))
 SECONDS = 60 + TASKS / 50
 """By then it has hung."""
+SUPERVISED_TASKS = max(300, TASKS // 4)
+"""Under a supervisor each task that dies costs a new process, which takes most of the time."""
 POOLS = ("thread", "process", "thread", "process")
 BATCH = 500
 LONG_LEASE_SECONDS = 600
@@ -121,20 +123,20 @@ class Supervised:
         self._thread.shutdown()
 
 
-def live_through(queue: TaskQueue, crew: Workers | Supervised, folder: Path) -> History:
+def live_through(queue: TaskQueue, crew: Workers | Supervised, folder: Path, count: int) -> History:
     """Have a crew do all tasks, some of which are cancelled, while it is tormented."""
     folder.mkdir()
-    chance = random.Random(TASKS)
+    chance = random.Random(count)
     payload = {"folder": str(folder), "path": str(queue.database.db_path)}
     cancelled: set[int] = set()
     ids: list[int] = []
     end = time.monotonic() + SECONDS
     torments = 0
     try:
-        while len(ids) < TASKS or queue.database.execute("SELECT 1 FROM task_queue WHERE phase >= 0").fetchone():
+        while len(ids) < count or queue.database.execute("SELECT 1 FROM task_queue WHERE phase >= 0").fetchone():
             assert time.monotonic() < end, "it hangs"
-            if len(ids) < TASKS:
-                size = min(BATCH, TASKS - len(ids))
+            if len(ids) < count:
+                size = min(BATCH, count - len(ids))
                 tries = [chance.choice((1, 2, 6)) for _ in range(size)]
                 new = [{"type": "chaos", "payload": payload, "max_attempts": most} for most in tries]
                 ids += queue.enqueue_many(new)
@@ -152,7 +154,7 @@ def live_through(queue: TaskQueue, crew: Workers | Supervised, folder: Path) -> 
         crew.kill()
     assert not [file for file in folder.glob("*.txt") if is_alive(int(file.name.partition(".")[0]))]
     tasks = [task for task in map(queue.get, ids) if task is not None]
-    assert len(tasks) == TASKS
+    assert len(tasks) == count
     return History(tasks, cancelled, read_diaries(folder))
 
 
@@ -242,7 +244,7 @@ def why_wrong(task: Task, cancelled: set[int], seen: dict[str, Counter[tuple[int
 @pytest.mark.parametrize("driver", ["native"])
 def test_every_task_ends_as_its_history_says(queue: TaskQueue, path: Path, tmp_path: Path) -> None:
     crew = Workers(path)
-    history = live_through(queue, crew, tmp_path / "diaries")
+    history = live_through(queue, crew, tmp_path / "diaries", TASKS)
     print(f"\n{history}; {crew.deaths} workers died")
     history.check()
     for task, attempt in history.never_begun():  # claimed ahead by a worker that died or stood still
@@ -253,9 +255,10 @@ def test_every_task_ends_as_its_history_says(queue: TaskQueue, path: Path, tmp_p
 @pytest.mark.timeout(SECONDS + 60)
 @pytest.mark.parametrize("driver", ["native"])
 def test_a_supervised_death_costs_no_attempt_but_of_what_was_begun(
-    queue: TaskQueue, path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    queue: TaskQueue, path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    history = live_through(queue, Supervised(path), tmp_path / "diaries")
+    monkeypatch.setattr(supervisor, "GOOD_WHILE_SECONDS", 0.5)  # or all would run one at a time nearly all the time
+    history = live_through(queue, Supervised(path), tmp_path / "diaries", SUPERVISED_TASKS)
     deaths = caplog.text.count("; another one starts in ")
     print(f"\n{history}; {deaths} processes died; {len(history.never_begun())} attempts ended before they told")
     history.check()
