@@ -74,6 +74,7 @@ class Clerk:
         self._heartbeat_seconds = math.inf
         self._ready = threading.Condition()  # guards everything below
         self._pile = Pile()
+        self._writing = False
         self._held: dict[int, Execution] = {}
         self._ends: list[tuple[float, int, Execution]] = []  # a heap: whose time is up first
         self._renew_at = self._look_at = self._report_at = self._beat_at = math.inf
@@ -167,6 +168,14 @@ class Clerk:
                 self._forget(execution)
             self._ready.notify()
 
+    def await_written(self) -> None:
+        """Until it is written how all ended that were settled, or nobody writes any more."""
+        while self._thread.is_alive():
+            with self._ready:
+                if not self._pile.ended and not self._writing:
+                    return
+            time.sleep(LINGER_SECONDS)
+
     def report(self, execution: Execution) -> None:
         """Write its progress soon, with that of others."""
         if execution not in self._pile.reports:
@@ -228,20 +237,23 @@ class Clerk:
                 now = time.monotonic()
                 late = self._time_out(now)
                 pile = self._take(now)
+                self._writing = bool(pile.ended)
                 if not pile and now >= self._closing_at:
                     return
             for execution in late:
                 self._tell_time_is_up(execution)
             errors = self._do_what_is_due(pile, now)
             pause = min(max(2 * pause, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS) if errors else 0.0
-            if pile:
-                self._put_back(pile)
-                if time.monotonic() > self._closing_at + LAST_TRIES_SECONDS:
-                    _log.error(
-                        "worker %s could not write how %d tasks ended, they come back when their leases run out: %s",
-                        *(self._worker_id, len(pile.ended) + len(pile.released), errors[0]),
-                    )
-                    return
+            with self._ready:
+                if pile:
+                    self._put_back(pile)
+                self._writing = False
+            if pile and time.monotonic() > self._closing_at + LAST_TRIES_SECONDS:
+                _log.error(
+                    "worker %s could not write how %d tasks ended, they come back when their leases run out: %s",
+                    *(self._worker_id, len(pile.ended) + len(pile.released), errors[0]),
+                )
+                return
 
     def _do_what_is_due(self, pile: Pile, now: float) -> list[Exception]:
         """Each duty has a try of its own, so that trouble with one is none of the others'; what went wrong."""

@@ -133,9 +133,12 @@ class Shift:
 
     def _room_now(self) -> int:
         engine = self._engine
-        free = engine.concurrency - len(self._running) - len(self._waiting)
+        free = self._slots() - len(self._running) - len(self._waiting)
         room = free + engine.prefetch
         return room if free > 0 or room > engine.prefetch // 2 else 0
+
+    def _slots(self) -> int:
+        return 1 if self._engine.wary else self._engine.concurrency
 
     def _take_on(self, tasks: list[Task]) -> None:
         if tasks:
@@ -150,7 +153,7 @@ class Shift:
         """Begin what waits, as far as slots are free."""
         while True:
             with self._lock:
-                if not self._waiting or len(self._running) >= self._engine.concurrency or self._stopping:
+                if not self._waiting or len(self._running) >= self._slots() or self._stopping:
                     self._tell_of_room()
                     return
                 execution = self._waiting.popleft()
@@ -180,6 +183,8 @@ class Shift:
     def _take_off(self, execution: Execution, outcome: Outcome | None) -> None:
         if outcome is not None:
             self._clerk.settle(execution, outcome)
+            if self._engine.wary:
+                self._clerk.await_written()
         with self._lock:
             self._running.discard(execution)
 

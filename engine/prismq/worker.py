@@ -84,6 +84,8 @@ class WorkerEngine:
         self.grace_seconds = submission.duration(grace_seconds, "grace_seconds", 0)
         self.counts = WorkerCounts()
         self.recorder: Recorder | None = None
+        self.wary = False
+        """One task at a time, begun when the end of the last one is written: what crashes the process, is alone."""
         self._owns_queue = not isinstance(db, TaskQueue)
         self.queue = db if isinstance(db, TaskQueue) else TaskQueue(db)
         self.db = self.queue.database
@@ -153,9 +155,9 @@ class WorkerEngine:
         if (shift := self._shift) is not None:
             shift.stop()
 
-    def resize(self, concurrency: int) -> None:
-        """Run so many tasks at a time from now on; those that run already go on. Any thread may call it."""
-        self.concurrency = submission.count(concurrency, "concurrency")
+    def relax(self) -> None:
+        """Be wary no more. Any thread may call it."""
+        self.wary = False
         if (shift := self._shift) is not None:
             shift.look_for_room()
 

@@ -41,7 +41,7 @@ class Assignment:
     log_level: str
     record: Record
     wary_seconds: float
-    """How long it runs one task at a time, because the process before it crashed."""
+    """How long it is wary, because the process before it crashed."""
 
 
 def run(assignment: Assignment, supervisor: Connection) -> None:
@@ -61,8 +61,8 @@ def run(assignment: Assignment, supervisor: Connection) -> None:
     signals.let_through()
     threading.Thread(target=_stop_with, args=(supervisor, engine), name="prismq-supervisor", daemon=True).start()
     if assignment.wary_seconds > 0:
-        engine.concurrency = 1
-        timer = threading.Timer(assignment.wary_seconds, engine.resize, (assignment.config.concurrency,))
+        engine.wary = True
+        timer = threading.Timer(assignment.wary_seconds, engine.relax)
         timer.daemon = True
         timer.start()
     assignment.record.set_at_work()
