@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
@@ -14,7 +15,13 @@ from prismq import clock
 
 def print_json(value: Any) -> None:
     """One JSON value, indented; times as ISO-8601, paths as text, dataclasses as objects."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=_json_form))
+    print(json_line(value, indent=2))
+
+
+def json_line(value: Any, indent: int | None = None) -> str:
+    """The same on one line; what standard output's encoding may lack is escaped."""
+    escapes = not (sys.stdout.encoding or "").lower().startswith("utf")
+    return json.dumps(value, indent=indent, ensure_ascii=escapes, default=_json_form)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], left: Sequence[int] = (0,)) -> str:
