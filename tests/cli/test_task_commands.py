@@ -49,6 +49,17 @@ def test_enqueue_reads_payloads_and_lines(prismq: Callable[..., Any], ask: ASK) 
     assert done.returncode == exits.USAGE
     assert "line 2 is not JSON" in done.stderr
     assert len(ask("list")) == 3
+    done = prismq("enqueue", "--lines", given='\ufeff{"type": "with a mark"}\r\n{"type": "of\u2028two lines"}\r\n')
+    assert done.stdout == "4\n5\n"
+
+
+@pytest.mark.parametrize("command", [["mail", "-"], ["--lines"]])
+def test_input_that_is_not_utf_8_is_no_task(environment: dict[str, str], path: Path, command: list[str]) -> None:
+    command = [sys.executable, "-m", "prismq", "enqueue", *command]
+    done = subprocess.run(command, input=b'{"type": "\xff"}', env=environment, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (exits.USAGE, b"")
+    assert b"prismq: standard input is not UTF-8" in done.stderr
+    assert not path.exists()
 
 
 @pytest.mark.parametrize(
@@ -60,6 +71,12 @@ def test_enqueue_reads_payloads_and_lines(prismq: Callable[..., Any], ask: ASK) 
         [""],
         [],
         ["mail", "--lines"],
+        ["--lines", "--priority", "5"],
+        ["--lines", "--in", "2h"],
+        ["--lines", "--max-attempts", "2"],
+        ["--lines", "--key", "k"],
+        ["--lines", "--at", "2030-01-01"],
+        ["--lines", "--needs", "{}"],
         ["mail", "--needs", "[1]"],
     ],
 )
@@ -67,6 +84,7 @@ def test_what_is_no_task_is_refused(call: CALL, wrong: list[str]) -> None:
     status, out, err = call("enqueue", *wrong)
     assert (status, out) == (exits.USAGE, "")
     assert err.startswith("prismq: ")
+    assert "of the batch" not in err  # there is one
 
 
 def test_list_shows_the_newest_first_by_status_and_type(call: CALL, ask: ASK, path: Path) -> None:
