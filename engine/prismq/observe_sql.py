@@ -143,6 +143,10 @@ WHERE task_id = ?1 AND (?2 IS NULL OR level = ?2) ORDER BY at_utc DESC, log_id D
 RECENT_LOGS: Final = f"""SELECT {_LOG_COLUMNS} FROM task_logs WHERE log_id IN (
   SELECT log_id FROM task_logs INDEXED BY ix_logs_time WHERE ?1 IS NULL OR level = ?1
   ORDER BY at_utc DESC, log_id DESC LIMIT ?2) ORDER BY at_utc DESC, log_id DESC"""
+# As they were written, which is not always by their times: a buffered entry is older than what was written before it.
+# ?1 after which, ?2 how many
+LOGS_AFTER: Final = f"SELECT {_LOG_COLUMNS} FROM task_logs WHERE log_id > ?1 ORDER BY log_id LIMIT ?2"
+NEWEST_LOG: Final = "SELECT coalesce(max(log_id), 0) FROM task_logs"
 # ?1 before, ?2 how many
 DELETE_LOGS: Final = """DELETE FROM task_logs WHERE log_id IN (
   SELECT log_id FROM task_logs INDEXED BY ix_logs_time WHERE at_utc < ?1 LIMIT ?2)"""

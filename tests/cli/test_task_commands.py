@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -46,6 +49,17 @@ def test_enqueue_reads_payloads_and_lines(prismq: Callable[..., Any], ask: ASK) 
     assert done.returncode == exits.USAGE
     assert "line 2 is not JSON" in done.stderr
     assert len(ask("list")) == 3
+    done = prismq("enqueue", "--lines", given='\ufeff{"type": "with a mark"}\r\n{"type": "of\u2028two lines"}\r\n')
+    assert done.stdout == "4\n5\n"
+
+
+@pytest.mark.parametrize("command", [["mail", "-"], ["--lines"]])
+def test_input_that_is_not_utf_8_is_no_task(environment: dict[str, str], path: Path, command: list[str]) -> None:
+    command = [sys.executable, "-m", "prismq", "enqueue", *command]
+    done = subprocess.run(command, input=b'{"type": "\xff"}', env=environment, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (exits.USAGE, b"")
+    assert b"prismq: standard input is not UTF-8" in done.stderr
+    assert not path.exists()
 
 
 @pytest.mark.parametrize(
@@ -57,6 +71,12 @@ def test_enqueue_reads_payloads_and_lines(prismq: Callable[..., Any], ask: ASK) 
         [""],
         [],
         ["mail", "--lines"],
+        ["--lines", "--priority", "5"],
+        ["--lines", "--in", "2h"],
+        ["--lines", "--max-attempts", "2"],
+        ["--lines", "--key", "k"],
+        ["--lines", "--at", "2030-01-01"],
+        ["--lines", "--needs", "{}"],
         ["mail", "--needs", "[1]"],
     ],
 )
@@ -64,6 +84,7 @@ def test_what_is_no_task_is_refused(call: CALL, wrong: list[str]) -> None:
     status, out, err = call("enqueue", *wrong)
     assert (status, out) == (exits.USAGE, "")
     assert err.startswith("prismq: ")
+    assert "of the batch" not in err  # there is one
 
 
 def test_list_shows_the_newest_first_by_status_and_type(call: CALL, ask: ASK, path: Path) -> None:
@@ -174,3 +195,61 @@ def test_logs_come_oldest_first(call: CALL, ask: ASK, path: Path) -> None:
         ["INFO", "task", "2", "one"],
         ["ERROR", "task", "2", "two"],
     ]
+
+
+LATE = "2030-01-01 00:00:00.000"
+"""The time of what is logged at once in `log_out_of_order`; the buffered entry's is earlier."""
+
+
+def log_out_of_order(queue: TaskQueue, task_id: int) -> None:
+    """Two entries that are written at once, then an earlier one that comes late, as from a buffer."""
+    entry = "INSERT INTO task_logs (task_id, at_utc, level, message) VALUES (?, ?, ?, ?)"
+    queue.database.execute(entry, (task_id, LATE, "INFO", "second"))
+    queue.database.execute(entry, (task_id, LATE, "ERROR", "third"))
+    queue.database.execute(entry, (task_id, "2029-01-01 00:00:00.000", "INFO", "first"))
+
+
+def test_an_entry_that_was_written_late_hides_none(call: CALL, path: Path) -> None:
+    with TaskQueue(path) as queue:
+        log_out_of_order(queue, queue.enqueue("t"))
+    for arguments in ((), (1,)):
+        assert [line.split()[-1] for line in call("logs", *arguments)[1].splitlines()] == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_follow_prints_each_entry_once_as_it_is_written(environment: dict[str, str], path: Path, as_json: bool) -> None:
+    with TaskQueue(path) as queue:
+        task_id, other = queue.enqueue("t"), queue.enqueue("t")
+        log_out_of_order(queue, task_id)
+        command = ["logs", str(task_id), "--level", "info", "--follow", *(["--json"] if as_json else [])]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prismq", *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            encoding="utf-8",
+        )
+        patience = threading.Timer(30, process.kill)
+        patience.start()
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(2)]
+            burst = [(other, "INFO", "not mine"), (task_id, "ERROR", "not that")]
+            burst += [(task_id, "INFO", f"burst{number}") for number in range(2500)]
+            entry = f"INSERT INTO task_logs (at_utc, task_id, level, message) VALUES ('{LATE}', ?, ?, ?)"
+            queue.database.execute_many(entry, burst)
+            log_out_of_order(queue, task_id)
+            lines += [process.stdout.readline() for _ in range(2500 + 2)]
+        finally:
+            patience.cancel()
+            process.kill()
+            process.communicate()
+    said = [json.loads(line)["message"] if as_json else line.split()[-1] for line in lines]
+    assert said == ["first", "second", *(f"burst{number}" for number in range(2500)), "second", "first"]
+
+
+def test_the_log_of_no_task_is_an_error(call: CALL, path: Path) -> None:
+    with TaskQueue(path) as queue:
+        queue.enqueue("t")
+    assert call("logs", 1) == (exits.OK, "", "")
+    assert call("logs", 999) == (exits.REFUSED, "", "prismq: there is no task 999\n")

@@ -43,13 +43,18 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Enqueue, and print the ids."""
-    if arguments.lines == (arguments.type is not None):
+    task = _task(arguments)
+    if arguments.lines and task:
+        raise exits.Exit("--lines takes all of a task from its line: give no type, payload or option", exits.USAGE)
+    if not arguments.lines and arguments.type is None:
         raise exits.Exit("give a task's type, or --lines and tasks on standard input", exits.USAGE)
     if arguments.at is not None and arguments.delay is not None:
         raise exits.Exit("--at and --in exclude each other", exits.USAGE)
-    tasks = list(_lines()) if arguments.lines else [_task(arguments)]
+    if arguments.payload == "-":
+        task["payload"] = _standard_input()
+    tasks = list(_lines()) if arguments.lines else []
     with TaskQueue(options.database_path(arguments)) as queue:
-        ids = queue.enqueue_many(tasks) if arguments.lines else [queue.enqueue(**tasks[0])]
+        ids = queue.enqueue_many(tasks) if arguments.lines else [queue.enqueue(**task)]
     if arguments.json:
         output.print_json({"ids": ids})
     else:
@@ -59,25 +64,33 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _task(arguments: argparse.Namespace) -> dict[str, Any]:
-    payload = sys.stdin.read() if arguments.payload == "-" else arguments.payload
     given = {
-        "payload": payload,
+        "type": arguments.type,
+        "payload": arguments.payload,
         "priority": arguments.priority,
         "run_after": arguments.at if arguments.delay is None else timedelta(seconds=arguments.delay),
         "max_attempts": arguments.max_attempts,
         "idempotency_key": arguments.key,
         "compatibility": arguments.needs,
     }
-    return {"type": arguments.type} | {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _lines() -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(sys.stdin, 1):
+    for number, line in enumerate(_standard_input().split("\n"), 1):
         if line.strip():
             try:
                 task = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise InvalidTaskError(f"line {number} is not JSON ({error})") from error
             if not isinstance(task, dict):
                 raise InvalidTaskError(f"line {number} is not a JSON object")
             yield task
+
+
+def _standard_input() -> str:
+    """JSON, which is UTF-8 whatever the terminal's encoding is."""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidTaskError(f"standard input is not UTF-8 ({error})") from error

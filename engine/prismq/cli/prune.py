@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 
+from prismq import database_files
 from prismq.cli import exits, options, output
+from prismq.errors import QueueMaintenanceError
 from prismq.retention import Keep, RetentionPolicy, prune, store_policy, stored_policy
 
 KINDS = ("completed", "failed", "dead_letter", "logs")
@@ -46,7 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise exits.Exit("--keep does not go with --forget or --show", exits.USAGE)
     if arguments.export and (arguments.store or arguments.forget or arguments.show):
         raise exits.Exit("--export goes with removing now only", exits.USAGE)
-    with options.existing_database(arguments) as database:
+    if arguments.export:
+        _require_foreign(Path(arguments.export), options.database_path(arguments))
+    with options.existing_database(arguments, upgrade=not arguments.show) as database:
         policy = _policy(arguments.keep) if arguments.keep else None
         if arguments.store and policy is None:
             raise exits.Exit("--store needs --keep", exits.USAGE)
@@ -65,13 +71,22 @@ def run(arguments: argparse.Namespace) -> int:
     return exits.OK
 
 
+def _require_foreign(export: Path, database: Path) -> None:
+    """What is appended to the queue's own files would damage them."""
+    place = os.path.realpath(export)
+    own = [database_files.beside(database, suffix) for suffix in ("", "-wal", "-shm", "-journal", "-prismq")]
+    if place in map(str, own):
+        raise exits.Exit(f"{export} is the queue itself", exits.USAGE)
+
+
 def _keep(text: str) -> tuple[str, Keep]:
     kind, separator, limit = text.partition("=")
     if kind not in KINDS or not separator:
         raise argparse.ArgumentTypeError(f"{text!r}: use KIND=LIMIT, KIND being one of {', '.join(KINDS)}")
-    if limit.isdigit():
-        return kind, Keep(count=int(limit))
-    return kind, Keep(days=options.seconds(limit) / 86400)
+    try:
+        return kind, Keep(count=int(limit)) if limit.isdecimal() else Keep(days=options.seconds(limit) / 86400)
+    except QueueMaintenanceError as error:
+        raise argparse.ArgumentTypeError(f"{text!r:.50}: {error}") from error
 
 
 def _policy(given: list[tuple[str, Keep]]) -> RetentionPolicy:

@@ -10,10 +10,10 @@ import platform
 import sys
 from typing import Final, get_args
 
-from prismq.cli import exits, options
+from prismq.cli import exits, options, output
 from prismq.errors import ConfigError
 from prismq.models import SchedulingStrategy
-from prismq.supervisor import Supervisor
+from prismq.supervisor import FAILED, KILLED, STOPPED, Supervisor
 from prismq.worker import Pool
 from prismq.worker_config import load_worker_config
 from prismq.worker_process import LOG_FORMAT
@@ -60,9 +60,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         choices=[strategy.value for strategy in SchedulingStrategy],
         help="which ready task comes first (default priority)",
     )
-    parser.add_argument("--lease", type=options.seconds, metavar="DURATION", help="of a claim, renewed (default 60s)")
+    parser.add_argument("--lease", type=options.any_seconds, metavar="DURATION", help="of a claim, renewed (default 60s)")
     parser.add_argument(
-        "--grace", type=options.seconds, metavar="DURATION", help="for running tasks, when told to stop (default 30s)"
+        "--grace", type=options.any_seconds, metavar="DURATION", help="for running tasks, when told to stop (default 30s)"
     )
     parser.add_argument("--id", metavar="NAME", help="begins the workers' ids (default: host and process)")
     parser.add_argument(
@@ -95,4 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
     except (ConfigError, FileNotFoundError, ImportError) as error:
         raise exits.Exit(str(error), exits.USAGE) from error
     multiprocessing.current_process().name = "supervisor"  # as the log has it
-    return supervisor.run()
+    status = supervisor.run()
+    if arguments.json:
+        ended = {STOPPED: "stopped", FAILED: "failed", KILLED: "killed"}[status]
+        output.print_json({"worker_id": config.worker_id, "database": supervisor.database, "ended": ended})
+    return status
