@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.page import plots
 from bench.page.theme import Draw
+from bench.tune.judge import TARGETS
 
 Result = dict[str, Any]
 """What a benchmark wrote."""
@@ -445,6 +446,9 @@ def pairs(source: Source, result: Result) -> Section:
     return Section("pairs", source.title, text, source.command, found, tables, result["verdicts"])
 
 
+TUNED = {target.key: target.title for target in TARGETS}
+
+
 def tune(source: Source, result: Result) -> Section:
     def interval(gain: Result) -> tuple[float, float, float]:
         return gain["middle"], gain["low"], gain["high"]
@@ -456,10 +460,11 @@ def tune(source: Source, result: Result) -> Section:
         rows[-1] += _gains(result["confirmed"])
     draw = partial(plots.ratios, shown, "operations/s, times the defaults'")
     plot = Plot("tune", "What other settings are worth here", caption(result, result["summary"]), draw)
-    header = ("change", "pairs", "operations/s", "p99 of a call", "tasks/s in batches")
+    targets = result["candidates"][0]["gains"] if result["candidates"] else {}
+    header = ("change", "pairs", *(TUNED.get(key, key) for key in targets))
     text = " ".join(result["findings"]) + " Lines are 95 % intervals, full dots those beyond the noise."
     tables = [Table("Times better than the defaults (95 % interval)", header, rows)]
-    return Section("tune", source.title, text, source.command, [plot] if shown else [], tables, result["verdicts"])
+    return Section("tune", source.title, text, source.command, [plot] if shown else [], tables)
 
 
 def _gains(found: Mapping[str, Result]) -> list[str]:
