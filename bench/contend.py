@@ -23,7 +23,7 @@ from bench.targets import Verdict
 from bench.trace import Trace
 from bench.turn import Figures, Turn, ratio
 from bench.verdicts import Judged, verdict_table
-from bench.waiting import PlainWaiting
+from bench.waiting import ALSO, PlainWaiting
 
 OURS, THEIRS = "prismq", "SQLite's own waiting"
 SIDES: dict[str, type[Scenario]] = {OURS: Scenario, THEIRS: PlainWaiting}
@@ -128,7 +128,7 @@ def render(report: ContendReport) -> str:
         f"medians of {len(enqueuing.ours)} interleaved rounds, {report.seconds:g} s a side, in a closed loop;"
         " max: the median of the rounds' longest calls;\n"
         "most : least: calls of the most served process : those of the least served;"
-        f" ratio: {OURS} : {THEIRS}"
+        f" ratio: {OURS} : {THEIRS};\n{ALSO}"
     )
     return "\n\n".join(
         (

@@ -26,7 +26,7 @@ from bench.targets import Verdict
 from bench.trace import Trace
 from bench.turn import Figures, Turn, ratio
 from bench.verdicts import Judged, verdict_table
-from bench.waiting import PlainWaiting
+from bench.waiting import ALSO, PlainWaiting
 
 GATE, PLAIN = "gate", "SQLite's own waiting"
 SIDES: Mapping[str, tuple[type[Scenario], bool]] = {
@@ -128,7 +128,7 @@ def render(report: GroupReport) -> str:
         "max: the median of the rounds' longest calls; most : least: calls of the most served process : those of the"
         " least served;\n"
         f"few processes: {len(few.turns[TOGETHER])} rounds, {few.seconds:g} s a side;"
-        " lone caller: one process alone on two files, in turn"
+        " lone caller: one process alone on two files, in turn;\n" + ALSO
     )
     return "\n\n".join(
         (

@@ -13,6 +13,7 @@ from typing import Any
 from bench.page import plots
 from bench.page.theme import Draw
 from bench.tune.judge import TARGETS
+from bench.waiting import ALSO
 
 Result = dict[str, Any]
 """What a benchmark wrote."""
@@ -185,8 +186,8 @@ def scale(source: Source, result: Result) -> Section:
     return Section(
         "scale",
         source.title,
-        "Committing together (group commit), waiting in turn at a gate, and SQLite's own busy handler; all else is the"
-        " same code.",
+        "Committing together (group commit), waiting in turn at a gate, and SQLite's own busy handler. The rest is the"
+        f" same code but for one thing: {ALSO}.",
         source.command,
         found,
         tables,
