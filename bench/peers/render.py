@@ -116,7 +116,7 @@ def _group(contest: Contest, group: Group, peers: Sequence[Peer]) -> str:
         row = [peer.name]
         for figure in group.figures:
             value = found[figure.key]
-            row.append("-" if value is None else _cell(group, figure, value))
+            row.append("-" if value is None else cell(group, figure, value))
             if figure.less_is_better is not None:
                 row.append(_mark(compare(contest, group, figure, peer, peers)))
         rows.append(row)
@@ -125,7 +125,7 @@ def _group(contest: Contest, group: Group, peers: Sequence[Peer]) -> str:
     return "\n".join(part for part in (group.title, table(header, rows), said) if part)
 
 
-def _cell(group: Group, figure: Figure, value: float) -> str:
+def cell(group: Group, figure: Figure, value: float) -> str:
     """Whoever was stopped before a queue was empty says so."""
     stopped = f", stopped after {group.cap:g} s" if figure.key == "undone" and value and group.cap is not None else ""
     return format(value, figure.form) + stopped
