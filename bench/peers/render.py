@@ -26,11 +26,13 @@ NOTE = (
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Ours held against a peer's figure: `ratios` are ours : theirs, one a round."""
+    """Ours held against a peer's figure: medians of both, and `ratios`, ours : theirs, one a round."""
 
     group: Group
     figure: Figure
     peer: Peer
+    ours: float
+    theirs: float
     ratios: Sequence[float]
 
     @property
@@ -56,7 +58,8 @@ def compare(contest: Contest, group: Group, figure: Figure, peer: Peer, peers: S
         return None
     ratios = [_ratio(*pair, figure.key) for pair in contest.pairs(group, ours, peer)]
     known = [ratio for ratio in ratios if ratio is not None]
-    return Comparison(group, figure, peer, known) if known else None
+    mine, theirs = (contest.medians(group, one)[figure.key] for one in (ours, peer))
+    return Comparison(group, figure, peer, mine, theirs, known) if known and mine and theirs else None
 
 
 def _ratio(ours: Figures, theirs: Figures, key: str) -> float | None:
@@ -89,7 +92,7 @@ def render(contest: Contest, peers: Sequence[Peer]) -> str:
         parts.append("not measured:\n" + "\n".join(lines))
     for group in groups(contest.sizes):
         parts.append(_group(contest, group, present))
-    parts.append(_behind(contest, comparisons(contest, present), present))
+    parts.append(_behind(comparisons(contest, present)))
     return "\n\n".join(parts)
 
 
@@ -135,14 +138,12 @@ def _mark(found: Comparison | None) -> str:
     return "" if found is None else f"{found} {MARKS[found.verdict]}"
 
 
-def _behind(contest: Contest, found: Sequence[Comparison], peers: Sequence[Peer]) -> str:
+def _behind(found: Sequence[Comparison]) -> str:
     counts = {verdict: sum(one.verdict == verdict for one in found) for verdict in MARKS}
     behind = sorted((one for one in found if one.verdict == "behind"), key=lambda one: one.group.name)
     rows = []
     for one in behind:
-        both = (rival_of(one.peer, peers) or one.peer, one.peer)
-        values = (contest.medians(one.group, side)[one.figure.key] or 0.0 for side in both)
-        figures = (format(value, one.figure.form) for value in values)
+        figures = (format(value, one.figure.form) for value in (one.ours, one.theirs))
         rows.append([one.group.name, one.figure.title, one.peer.name, *figures, str(one)])
     summary = f"of {len(found)} comparisons: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     if not rows:
