@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,6 +47,16 @@ class Figures:
     completed: float
     p99_ms: float
     batch: float
+
+    @classmethod
+    def of(cls, loads: Sequence[tuple[bytes, int, int]], seconds: float, batch: float) -> Self:
+        """Of the processes' durations, calls back in time and completions; CrewError when no call was back in time."""
+        taken = np.concatenate([np.frombuffer(durations) for durations, *_ in loads])
+        within, completed = (sum(load[place] for load in loads) for place in (1, 2))
+        if not within:
+            raise CrewError("no call came back within a trial")
+        # Where workers got nothing done there would be no ratio: one task at least counts as completed.
+        return cls(within / seconds, max(1, completed) / seconds, float(np.percentile(taken, 99)) * 1000, batch)
 
 
 class Players:
@@ -97,11 +107,7 @@ class Players:
                 pipe.send(("close",))
             for pipe in self._pipes:
                 self._hear(pipe)
-        taken = np.concatenate([np.frombuffer(durations) for durations, *_ in heard])
-        within, completed = (sum(load[place] for load in heard) for place in (1, 2))
-        if not within:
-            raise CrewError("no call came back within a trial")
-        return Figures(within / seconds, completed / seconds, float(np.percentile(taken, 99)) * 1000, batch)
+        return Figures.of(heard, seconds, batch)
 
     def batches(self, settings: Settings, size: int, seconds: float, folder: Path) -> float:
         """Tasks per second that one process enqueues in batches of so many, and claims and completes likewise."""

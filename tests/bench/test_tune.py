@@ -18,6 +18,7 @@ import pytest
 from interrupts import ROOT
 
 from bench.command import main
+from bench.crew import CrewError
 from bench.machine import machine_facts
 from bench.scenario import Scenario
 from bench.scratch import scratch_folder
@@ -317,6 +318,15 @@ def test_what_workers_completed_is_counted() -> None:
     found = load(Slow(0.01), False, 0.2)
     assert 0 < found.completed <= len(found.taken) / 2
     assert load(Slow(0.01), True, 0.1).completed == 0
+
+
+def test_a_trial_in_which_workers_got_nothing_has_a_ratio() -> None:
+    producers = (np.array([0.001] * 99 + [0.2]).tobytes(), 99, 0)
+    found = Figures.of([producers, (b"", 0, 0)], 2.0, 500.0)
+    assert (found.operations, found.completed) == (49.5, 0.5)
+    assert found.p99_ms > 1.0
+    with pytest.raises(CrewError, match="no call"):
+        Figures.of([(b"", 0, 0)], 2.0, 500.0)
 
 
 # -- for real ---------------------------------------------------------------------------------------------------------
