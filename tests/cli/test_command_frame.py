@@ -16,8 +16,18 @@ from typing import Any
 import apsw
 import pytest
 
-from prismq import PRAGMAS, PRODUCTION_PRAGMAS, QueueBackup, QueueDatabase, TaskQueue, get_default_db_path
+from prismq import (
+    PRAGMAS,
+    PRODUCTION_PRAGMAS,
+    QueueBackup,
+    QueueDatabase,
+    QueueMonitoring,
+    TaskLogger,
+    TaskQueue,
+    get_default_db_path,
+)
 from prismq.cli import COMMANDS, exits, main, options
+from tests.test_schema import make_original
 
 CALL = Callable[..., tuple[int, str, str]]
 READING = ("list", "show 1", "cancel 1", "requeue 1", "stats", "top --once", "workers", "logs", "backup", "maintain")
@@ -67,18 +77,75 @@ def test_without_a_database_none_is_made(call: CALL, path: Path, command: str) -
     assert os.listdir(path.parent) == []
 
 
-def test_a_database_of_something_else_is_left_alone(call: CALL, path: Path) -> None:
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("command", [*READING, "workers --reclaim", "prune --keep completed=1", "doctor"])
+def test_a_database_of_something_else_is_left_alone(call: CALL, path: Path, command: str) -> None:
     other = apsw.Connection(str(path))
     other.execute("CREATE TABLE mine (x)")
     other.close()
-    status, _, err = call("list")
-    assert status == exits.NO_DATABASE
-    assert "without a queue" in err
     path.with_name("text.db").write_text("my letters " * 500)
-    status, _, err = call("list", "--db", path.with_name("text.db"))
-    assert status == exits.REFUSED
-    assert "not a database" in err
-    assert path.with_name("text.db").read_text() == "my letters " * 500
+    path.with_name("empty.db").touch()
+    before = contents(path.parent)
+    for name, expected, message in (
+        (path.name, exits.NO_DATABASE, "without a queue"),
+        ("empty.db", exits.NO_DATABASE, "without a queue"),
+        ("text.db", exits.REFUSED, "not a database"),
+    ):
+        status, out, err = call(*command.split(), "--db", path.with_name(name))
+        if command == "doctor":
+            assert (status, err) == (exits.REFUSED, "")
+            assert "FAIL" in out
+        else:
+            assert (status, out) == (expected, "")
+            assert message in err
+    assert contents(path.parent) == before
+
+
+def test_a_foreign_database_in_use_is_left_alone(call: CALL, path: Path) -> None:
+    other = apsw.Connection(str(path))
+    other.pragma("journal_mode", "WAL")
+    other.execute("CREATE TABLE mine (x)")
+    before = {name: data for name, data in contents(path.parent).items() if not name.endswith("-shm")}
+    assert call("list")[0] == exits.NO_DATABASE
+    assert {name: data for name, data in contents(path.parent).items() if not name.endswith("-shm")} == before
+    other.close()
+
+
+def test_who_only_looks_does_not_upgrade(call: CALL, path: Path) -> None:
+    make_original(path)
+    before = path.read_bytes()
+    for command in ("list", "show 1", "stats", "top --once", "workers", "logs", "prune --show"):
+        status, out, err = call(*command.split())
+        assert (status, out) == (exits.REFUSED, "")
+        assert "prismq maintain --upgrade" in err
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+    assert call("backup")[0] == call("maintain")[0] == exits.OK
+    assert call("list")[0] == exits.REFUSED
+    assert call("maintain", "--upgrade")[0] == exits.OK
+    assert call("list")[0] == exits.OK
+
+
+@pytest.mark.parametrize("command", ["cancel 1", "requeue 1", "workers --reclaim", "maintain --stale-leases 5m"])
+def test_who_writes_upgrades(call: CALL, path: Path, command: str) -> None:
+    make_original(path)
+    assert call("list")[0] == exits.REFUSED
+    assert "upgrade" not in call(*command.split())[2]
+    assert call("list")[0] == exits.OK
+
+
+def test_newer_schema_is_refused(call: CALL, path: Path) -> None:
+    call("enqueue", "t")
+    newer = apsw.Connection(str(path))
+    newer.pragma("user_version", 99)
+    newer.close()
+    for command in ("list", "cancel 1", "maintain --upgrade"):
+        status, out, err = call(*command.split())
+        assert (status, out) == (exits.REFUSED, "")
+        assert "upgrade prismq" in err
 
 
 def test_the_database_is_named_before_or_behind_the_command(call: CALL, path: Path, tmp_path: Path) -> None:
@@ -155,3 +222,179 @@ def test_ctrl_c_ends_it_cleanly(environment: dict[str, str], path: Path, command
     assert process.returncode == status
     assert b"Traceback" not in err
     assert err in (b"", b"prismq: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "show 99999999999999999999",
+        "show 0",
+        "logs 99999999999999999999",
+        "cancel 99999999999999999999",
+        "requeue 99999999999999999999",
+        "list --before 99999999999999999999",
+        "list --limit 99999999999999999999",
+        "logs --limit 99999999999999999999",
+        "enqueue t --in 99999999999d",
+        "maintain --stale-leases 90000d",
+        "prune --keep completed=999999d",
+        "prune --keep completed=36560d",
+        "prune --keep completed=²",
+        "top --interval 1e300",
+        "workers --stale inf",
+        "enqueue t --priority 99999999999999999999",
+        "enqueue t --max-attempts 99999999999999999999",
+    ],
+)
+def test_numbers_beyond_all_bounds_are_wrong_usage(call: CALL, path: Path, wrong: str) -> None:
+    call("enqueue", "t")
+    try:
+        status, out, err = call(*wrong.split())
+    except SystemExit as ended:
+        status, out, err = int(str(ended.code)), "", "prismq: "
+    assert (status, out) == (exits.USAGE, "")
+    assert err.startswith("prismq: ")
+
+
+@pytest.mark.parametrize("command", ["list", "enqueue t", "doctor --no-measure", "worker --handlers jobs.py"])
+def test_a_path_longer_than_the_system_allows_is_an_error(prismq: Callable[..., Any], command: str) -> None:
+    done = prismq(*command.split(), "--db", "x" * 300)
+    assert done.returncode in (exits.REFUSED, exits.USAGE)
+    assert done.stderr.startswith("prismq: ")
+    assert done.stderr.count("\n") == 1
+
+
+# Root may go everywhere, so it becomes somebody else; with everything imported, which may be out of reach then.
+AS_NOBODY = """
+import os, sys
+import prismq.doctor
+from importlib import import_module
+from prismq.cli import COMMANDS, main
+for name in COMMANDS:
+    import_module(f"prismq.cli.{name}")
+if os.geteuid() == 0:
+    os.seteuid(65534)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes are POSIX")
+@pytest.mark.parametrize("command", ["list", "enqueue t", "doctor --no-measure", "restore latest --yes"])
+def test_a_folder_that_this_user_may_not_enter_is_an_error(
+    environment: dict[str, str], tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "closed").mkdir()
+    TaskQueue(tmp_path / "closed" / "queue.db").close()
+    (tmp_path / "closed").chmod(0)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", AS_NOBODY, "--db", tmp_path / "closed" / "queue.db", *command.split()],
+            capture_output=True,
+            encoding="utf-8",
+            env=environment,
+            timeout=60,
+        )
+    finally:
+        (tmp_path / "closed").chmod(0o700)
+    assert (done.returncode, done.stdout) == (exits.REFUSED, "")
+    assert done.stderr.startswith("prismq: ")
+    assert "ermission denied" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def run_with_streams(environment: dict[str, str], command: str, redirection: str) -> subprocess.CompletedProcess[str]:
+    line = f'exec "$0" -m prismq {command} {redirection}'
+    return subprocess.run(
+        ["sh", "-c", line, sys.executable], env=environment, capture_output=True, encoding="utf-8", timeout=60
+    )
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+@pytest.mark.parametrize("command", ["list", "list --json", "stats", "show 1"])
+def test_output_that_can_not_be_written_is_an_error(environment: dict[str, str], path: Path, command: str) -> None:
+    with TaskQueue(path) as queue:
+        queue.enqueue_many([{"type": "t"}] * 500)
+    done = run_with_streams(environment, command, ">/dev/full")
+    assert done.returncode == exits.REFUSED
+    assert done.stderr.startswith("prismq: ")
+    assert done.stderr.count("\n") == 1
+    assert run_with_streams(environment, f"--db none.db {command}", "2>/dev/full").returncode == exits.NO_DATABASE
+
+
+@pytest.mark.skipif(os.name == "nt", reason="for a POSIX shell")
+@pytest.mark.parametrize("command", ["list", "list --json", "enqueue mail", "top --once --interval 0.1"])
+def test_whoever_closes_the_output_wants_none(environment: dict[str, str], path: Path, command: str) -> None:
+    with TaskQueue(path) as queue:
+        queue.enqueue("t")
+    done = run_with_streams(environment, command, ">&-")
+    assert (done.returncode, done.stderr) == (exits.OK, "")
+    done = run_with_streams(environment, command, "<&- >&- 2>&-")
+    assert done.returncode == exits.OK
+    with TaskQueue(path) as queue:
+        assert queue.database.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+
+
+def test_characters_that_the_output_lacks_are_escaped(environment: dict[str, str], path: Path) -> None:
+    with TaskQueue(path) as queue:
+        queue.enqueue("mäil", {"to": "\N{SNOWMAN}"})
+    environment["PYTHONIOENCODING"] = "ascii"
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "prismq", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, encoding="ascii", timeout=60)
+
+    for command in ("show 1", "list", "stats"):
+        done = run(*command.split())
+        assert (done.returncode, done.stderr) == (exits.OK, "")
+        assert "m\\xe4il" in done.stdout
+    assert json.loads(run("show", "1", "--json").stdout)["type"] == "mäil"
+
+
+EVIL = "\x1b[2J\x9b31m\u202e\r"
+
+
+def test_no_text_of_a_task_reaches_the_terminal_as_a_command(call: CALL, path: Path) -> None:
+    with TaskQueue(path) as queue:
+        queue.enqueue(f"t{EVIL}", {"text": EVIL}, max_attempts=1)
+        QueueMonitoring(queue.database).register_worker(f"w{EVIL}", {"x": EVIL})
+        task = queue.claim(f"w{EVIL}")
+        assert task is not None
+        queue.fail(task, f"broken{EVIL}")
+        logger = TaskLogger(queue.database)
+        logger.log(1, "INFO", f"message{EVIL}")
+        queue.database.execute("UPDATE task_logs SET details = ?", (f"details{EVIL}",))
+        queue.database.execute("INSERT INTO task_reports (task_id, attempt, traceback) VALUES (1, 1, ?)", (EVIL,))
+        queue.enqueue(f"t{EVIL}")
+    for command in (
+        "list",
+        "show 1",
+        "logs",
+        "stats",
+        "top --once --interval 0.1",
+        "workers",
+        f"maintain --analyze {EVIL}",
+        f"restore {EVIL} --yes",
+        f"list --db {EVIL}",
+    ):
+        _, out, err = call(*command.split(" "))
+        assert not set(EVIL) - set("[2J31m") & set(out + err), command
+        assert "\\x1b[2J" in out + err, command
+
+
+def test_what_nobody_can_read_as_a_time_is_shown_as_it_is(call: CALL, path: Path) -> None:
+    with TaskQueue(path) as queue:
+        queue.enqueue_many([{"type": "t"}] * 2)
+        TaskLogger(queue.database).log(1, "INFO", "hello")
+        queue.database.execute(
+            "UPDATE task_queue SET reserved_at_utc = 'whenever', created_at_utc = 20300101 WHERE id = 1"
+        )
+        queue.database.execute("UPDATE task_logs SET at_utc = 'yesterday'")
+    for command, text in (("list", "t"), ("show 1", "whenever"), ("logs", "yesterday"), ("logs 1", "yesterday")):
+        status, out, err = call(*command.split())
+        assert (status, err) == (exits.OK, "")
+        assert text in out
+        status, out, err = call(*command.split(), "--json")
+        assert (status, err) == (exits.OK, "")
+    assert json.loads(call("show", "1", "--json")[1])["reserved_at_utc"] == "whenever"
+    assert call("cancel", "1")[0] == exits.OK
+    assert call("cancel", "1") == (exits.REFUSED, "task 1: not changed, it is failed\n", "")

@@ -189,6 +189,19 @@ def test_doctor_leaves_a_queue_in_use_alone(ask: ASK, filled: Path) -> None:
     assert {"versions", "group commit", "schema", "stale workers", "commit, full"} <= names
 
 
+def test_doctor_finds_a_queue_in_use_through_a_link(ask: ASK, path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.db"
+    try:
+        link.symlink_to(path)
+    except OSError:
+        pytest.skip("no symbolic links")
+    with TaskQueue(path) as queue:
+        queue.enqueue("t")  # all of it is in the WAL
+        found = {finding["name"]: finding for finding in ask("doctor", "--no-measure", "--db", link)["findings"]}
+    assert found["schema"]["verdict"] == "ok"
+    assert not found["WAL"]["found"].startswith("0.0")
+
+
 def test_doctor_tells_what_is_wrong(call: CALL, filled: Path) -> None:
     backups = filled.parent / "backups"
     backups.mkdir()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Final
 
-from prismq.cli import exits, options
+from prismq.cli import exits, options, output
 from prismq.errors import InvalidSettingsError, InvalidTaskError, QueueBusyError, QueueDatabaseError
 
 COMMANDS: Final = (
@@ -46,6 +48,7 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name; returns the exit status (see `exits`)."""
+    _prepare_streams()
     try:
         arguments = _parser().parse_args(argv)
         status = int(arguments.run(arguments))
@@ -62,8 +65,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _forget_output()
         return exits.OK
+    except OSError as error:
+        _forget_output()
+        place = "" if error.filename is None else f"{error.filename}: "
+        return _complain(f"{place}{error.strerror or error}", exits.REFUSED)
     except KeyboardInterrupt:
         return _complain("interrupted", exits.INTERRUPTED)
+
+
+def _prepare_streams() -> None:
+    """Nothing that a command prints fails for its characters, nor because somebody closed a stream."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed; no file of ours may get its number
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,12 +98,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _complain(message: str, status: int) -> int:
-    print(f"prismq: {' '.join(message.split())}", file=sys.stderr)
+    with suppress(OSError):  # the status says it all the same
+        print(f"prismq: {output.printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
     return status
 
 
 def _forget_output() -> None:
-    """Whoever read the output has gone; nor is it written when Python ends."""
+    """What can't be written any more isn't when Python ends, either."""
+    with suppress(OSError):
+        sys.stdout.flush()
+        return
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

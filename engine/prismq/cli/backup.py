@@ -42,7 +42,7 @@ def add_folder(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Back up, list or verify."""
-    with options.existing_database(arguments) as database:
+    with options.existing_database(arguments, any_version=True) as database:
         backups = QueueBackup(database, arguments.dir)
         if arguments.list:
             _print(backups.list_backups(), arguments.json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from prismq import sql
 from prismq.cli import exits, options, output
 from prismq.queue import TaskQueue
 
@@ -19,7 +20,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         " completes. What has ended already is left as it is, and the exit status is 1.",
         examples="prismq cancel 42\nprismq cancel 42 43 44 --json",
     )
-    parser.add_argument("ids", nargs="+", type=int, metavar="ID", help="the tasks' ids")
+    parser.add_argument("ids", nargs="+", type=options.whole(1), metavar="ID", help="the tasks' ids")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -45,5 +46,5 @@ def _cancel(queue: TaskQueue, task_id: int) -> str:
 
 def why_not(queue: TaskQueue, task_id: int) -> str:
     """What is in the way of changing a task."""
-    task = queue.get(task_id)
-    return "not found" if task is None else f"not changed, it is {task.status}"
+    row = queue.database.execute(sql.GET, (task_id,)).fetchone()
+    return "not found" if row is None else f"not changed, it is {output.plain(row['status'])}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from datetime import datetime
 from typing import Final
 
 from prismq import clock, sql
@@ -26,7 +27,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--status", choices=STATUSES, help="only those")
     parser.add_argument("--type", metavar="TYPE", help="only those")
-    parser.add_argument("--before", type=int, default=2**63 - 1, metavar="ID", help="only ids below, for the next page")
+    parser.add_argument(
+        "--before",
+        type=options.whole(1),
+        default=options.LARGEST,
+        metavar="ID",
+        help="only ids below, for the next page",
+    )
     parser.add_argument("--limit", type=options.whole(1), default=20, metavar="N", help="(default 20)")
 
 
@@ -38,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             wanted = (arguments.before, arguments.status, arguments.type, arguments.limit)
             rows = database.execute(sql.LIST_OF_STATUS, wanted)
-        tasks = [Task.from_row(tuple(row)) for row in rows]
+        tasks = [output.record(Task, dict(row)) for row in rows]
     if arguments.json:
         output.print_json([task.to_dict() for task in tasks])
     elif not tasks:
@@ -50,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _row(task: Task) -> tuple[object, ...]:
-    created = task.created_at_utc
+    created = task.created_at_utc if isinstance(task.created_at_utc, datetime) else None  # see output.record
     return (
         str(task.id),
         output.shortened(task.type, 30),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Iterable
 
 from prismq import observe_sql, sql
 from prismq.cli import exits, options, output
 from prismq.cli.show import log_line
 from prismq.database import QueueDatabase
-from prismq.logs import TaskLogger
 from prismq.models import TaskLog
+from prismq.row import Row
 
 LOOK_SECONDS = 0.5
 LOOK_ENTRIES = 1000
@@ -30,7 +31,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         prismq logs --level ERROR --limit 100
         prismq logs --follow""",
     )
-    parser.add_argument("id", nargs="?", type=int, help="the task's id (default: of all)")
+    parser.add_argument("id", nargs="?", type=options.whole(1), help="the task's id (default: of all)")
     parser.add_argument("--level", type=str.upper, choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
     parser.add_argument("--limit", type=options.whole(1), default=20, metavar="N", help="the newest (default 20)")
     parser.add_argument(
@@ -44,14 +45,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the entries."""
     with options.existing_database(arguments) as database:
         written = int(database.execute(observe_sql.NEWEST_LOG).fetchone()[0])
-        logger = TaskLogger(database)
         if arguments.id is None:
-            logs = logger.get_recent_logs(arguments.limit, arguments.level)
+            rows = database.execute(observe_sql.RECENT_LOGS, (arguments.level, arguments.limit)).fetchall()
         else:
-            logs = logger.get_task_logs(arguments.id, arguments.level, arguments.limit)
-            if not logs and database.execute(sql.GET, (arguments.id,)).fetchone() is None:
+            rows = database.execute(observe_sql.TASK_LOGS, (arguments.id, arguments.level, arguments.limit)).fetchall()
+            if not rows and database.execute(sql.GET, (arguments.id,)).fetchone() is None:
                 raise exits.Exit(f"there is no task {arguments.id}")
-        logs.reverse()
+        logs = _as_logs(reversed(rows))
         if arguments.follow:
             _print([log for log in logs if (log.log_id or 0) <= written], arguments.json)
             _follow(database, written, arguments)
@@ -66,12 +66,15 @@ def _follow(database: QueueDatabase, written: int, arguments: argparse.Namespace
     """Print what is written after the entry `written`, until interrupted."""
     while True:
         rows = database.execute(observe_sql.LOGS_AFTER, (written, LOOK_ENTRIES)).fetchall()
-        logs = [TaskLog.from_dict(dict(row)) for row in rows]
-        _print([log for log in logs if _is_wanted(log, arguments)], arguments.json)
+        _print([log for log in _as_logs(rows) if _is_wanted(log, arguments)], arguments.json)
         if rows:
             written = rows[-1]["log_id"]
         if len(rows) < LOOK_ENTRIES:
             time.sleep(LOOK_SECONDS)
+
+
+def _as_logs(rows: Iterable[Row]) -> list[TaskLog]:
+    return [output.record(TaskLog, dict(row)) for row in rows]
 
 
 def _is_wanted(log: TaskLog, arguments: argparse.Namespace) -> bool:

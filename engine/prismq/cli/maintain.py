@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from prismq import schema
 from prismq.cli import exits, options, output
 from prismq.maintenance import QueueMaintenance
 
@@ -25,6 +26,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         prismq maintain --stale-leases 300
         prismq maintain --vacuum""",
     )
+    parser.add_argument(
+        "--upgrade", action="store_true", help="bring an older schema up to date, as everything does that writes to it"
+    )
     parser.add_argument("--checkpoint", type=str.upper, choices=MODES, metavar="MODE", help=", ".join(MODES).lower())
     parser.add_argument("--integrity", action="store_true", help="check all of the file; status 1 if it is damaged")
     parser.add_argument("--analyze", nargs="?", const="", metavar="TABLE", help="collect statistics for your own SQL")
@@ -42,7 +46,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Do what was asked for, in the order of the help, and print what came of it and the size."""
     done: dict[str, Any] = {}
-    with options.existing_database(arguments) as database:
+    upgrade = arguments.upgrade or arguments.stale_leases is not None
+    with options.existing_database(arguments, upgrade=upgrade, any_version=True) as database:
+        if arguments.upgrade:
+            done["schema"] = f"version {schema.VERSION}"
         maintenance = QueueMaintenance(database)
         if arguments.checkpoint:
             done["checkpoint"] = maintenance.checkpoint(arguments.checkpoint)

@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from prismq import clock
+from prismq.models import Record
+
+R = TypeVar("R", bound=Record)
+
+_CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""What moves the cursor, ends a line or turns the direction of writing."""
+
+
+def printable(text: str) -> str:
+    """One line that does nothing to a terminal, whoever wrote it: escape sequences are shown, not obeyed."""
+    return _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def record(kind: type[R], row: Mapping[str, Any]) -> R:
+    """The row as a model; a time that plain SQL put in and nobody can read stays the text that it is."""
+    try:
+        return kind.from_dict(row)
+    except (ValueError, TypeError, OverflowError):
+        return kind(**{name: _time_or_text(value) if name.endswith("_utc") else value for name, value in row.items()})
+
+
+def _time_or_text(value: Any) -> Any:
+    with suppress(ValueError, TypeError, OverflowError):
+        return clock.to_datetime(value)
+    return value
 
 
 def print_json(value: Any) -> None:
@@ -40,8 +67,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], left: Sequenc
 
 
 def shortened(text: str | None, limit: int) -> str:
-    """One line of at most `limit` characters."""
-    line = " ".join((text or "").split())
+    """One printable line of at most `limit` characters."""
+    line = printable(" ".join((text or "").split()))
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
@@ -57,7 +84,7 @@ def age(seconds: float | None) -> str:
 
 
 def plain(value: object) -> str:
-    """A value as a cell of a table: - for None, times as they are stored."""
+    """A value as a cell of a table: printable, - for None, times as they are stored."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -68,7 +95,7 @@ def plain(value: object) -> str:
         return f"{value:,.2f}"
     if isinstance(value, datetime):
         return clock.to_text(value)
-    return str(value)
+    return printable(str(value))
 
 
 def _json_form(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from prismq.cli import exits, options, output
+from prismq.errors import QueueMaintenanceError
 from prismq.retention import Keep, RetentionPolicy, prune, store_policy, stored_policy
 
 KINDS = ("completed", "failed", "dead_letter", "logs")
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise exits.Exit("--keep does not go with --forget or --show", exits.USAGE)
     if arguments.export and (arguments.store or arguments.forget or arguments.show):
         raise exits.Exit("--export goes with removing now only", exits.USAGE)
-    with options.existing_database(arguments) as database:
+    with options.existing_database(arguments, upgrade=not arguments.show) as database:
         policy = _policy(arguments.keep) if arguments.keep else None
         if arguments.store and policy is None:
             raise exits.Exit("--store needs --keep", exits.USAGE)
@@ -69,9 +70,10 @@ def _keep(text: str) -> tuple[str, Keep]:
     kind, separator, limit = text.partition("=")
     if kind not in KINDS or not separator:
         raise argparse.ArgumentTypeError(f"{text!r}: use KIND=LIMIT, KIND being one of {', '.join(KINDS)}")
-    if limit.isdigit():
-        return kind, Keep(count=int(limit))
-    return kind, Keep(days=options.seconds(limit) / 86400)
+    try:
+        return kind, Keep(count=int(limit)) if limit.isdecimal() else Keep(days=options.seconds(limit) / 86400)
+    except QueueMaintenanceError as error:
+        raise argparse.ArgumentTypeError(f"{text!r:.50}: {error}") from error
 
 
 def _policy(given: list[tuple[str, Keep]]) -> RetentionPolicy:

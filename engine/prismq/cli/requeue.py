@@ -20,7 +20,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         prismq requeue --all --type mail
         prismq requeue --all --status failed""",
     )
-    parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="the tasks' ids")
+    parser.add_argument("ids", nargs="*", type=options.whole(1), metavar="ID", help="the tasks' ids")
     parser.add_argument("--all", action="store_true", help="all dead letters")
     parser.add_argument("--type", metavar="TYPE", help="with --all: only those")
     parser.add_argument("--status", choices=("dead_letter", "failed"), help="with --all: those (default dead_letter)")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
-from prismq import sql
+from prismq import observe_sql, sql
 from prismq.cli import exits, options, output
 from prismq.database import QueueDatabase
-from prismq.logs import TaskLogger
 from prismq.models import Task, TaskLog
+
+LOGS: Final = 100
+"""The newest log entries are shown."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -19,7 +21,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = options.add_command(
         commands, "show", run, help="show a task with its log", examples="prismq show 42\nprismq show 42 --json"
     )
-    parser.add_argument("id", type=int, help="the task's id")
+    parser.add_argument("id", type=options.whole(1), help="the task's id")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -28,8 +30,9 @@ def run(arguments: argparse.Namespace) -> int:
         row = database.execute(sql.GET, (arguments.id,)).fetchone()
         if row is None:
             raise exits.Exit(f"there is no task {arguments.id}")
-        task = Task.from_row(tuple(row))
-        logs = TaskLogger(database).get_task_logs(arguments.id)
+        task = output.record(Task, dict(row))
+        rows = database.execute(observe_sql.TASK_LOGS, (arguments.id, None, LOGS))
+        logs = [output.record(TaskLog, dict(row)) for row in rows]
         report = _report(database, arguments.id)
     if arguments.json:
         output.print_json({**task.to_dict(), "report": report, "logs": [log.to_dict() for log in logs]})
@@ -50,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 def log_line(log: TaskLog, with_task: bool = True) -> str:
     """A log entry as one line."""
     task = f"task {log.task_id}  " if with_task else ""
-    details = f"  {log.details}" if log.details else ""
+    details = f"  {output.printable(log.details)}" if log.details else ""
     return f"{output.plain(log.at_utc)}  {log.level:<8}  {task}{output.shortened(log.message, 200)}{details}"
 
 
@@ -62,4 +65,4 @@ def _report(database: QueueDatabase, task_id: int) -> dict[str, Any] | None:
 def _indented(text: str) -> str:
     with suppress(ValueError):  # what is no JSON is shown as it is
         text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    return text.replace("\n", "\n" + " " * 24)
+    return ("\n" + " " * 24).join(map(output.printable, text.expandtabs().split("\n")))

@@ -181,6 +181,6 @@ def _plain(found: dict[str, Any], name: str) -> str:
 
 def _interval(text: str) -> float:
     seconds = options.seconds(text)
-    if seconds < 0.1:
-        raise argparse.ArgumentTypeError("the interval is at least 0.1 s")
+    if not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError("the interval is 0.1 s to 1 h")
     return seconds

@@ -31,7 +31,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the workers, after reclaiming if asked to."""
-    with options.existing_database(arguments) as database:
+    with options.existing_database(arguments, upgrade=arguments.reclaim) as database:
         heartbeat = WorkerHeartbeat(database, arguments.stale)
         reclaimed = forgotten = 0
         if arguments.reclaim:
