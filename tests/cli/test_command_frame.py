@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -398,3 +399,62 @@ def test_what_nobody_can_read_as_a_time_is_shown_as_it_is(call: CALL, path: Path
     assert json.loads(call("show", "1", "--json")[1])["reserved_at_utc"] == "whenever"
     assert call("cancel", "1")[0] == exits.OK
     assert call("cancel", "1") == (exits.REFUSED, "task 1: not changed, it is failed\n", "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="process groups are POSIX")
+@pytest.mark.parametrize(
+    ("command", "begun", "status"),
+    [
+        ("top", "tasks", exits.OK),
+        ("logs --follow", "hello", exits.INTERRUPTED),
+        ("demo", "three workers start", exits.INTERRUPTED),
+        ("demo", "registered", exits.INTERRUPTED),
+        ("demo", "is killed in the midst", exits.INTERRUPTED),
+    ],
+)
+def test_ctrl_c_of_a_terminal_ends_a_whole_group_cleanly(
+    environment: dict[str, str], path: Path, tmp_path: Path, command: str, begun: str, status: int
+) -> None:
+    with TaskQueue(path) as queue:
+        TaskLogger(queue.database).log(queue.enqueue("t"), "INFO", "hello")
+    (tmp_path / "temporary").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "prismq", *command.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**environment, "TMPDIR": str(tmp_path / "temporary")},
+        encoding="utf-8",
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        while begun not in process.stdout.readline():
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=30)  # until its last child has ended
+    finally:
+        process.kill()
+    assert process.returncode == status
+    assert err in ("", "prismq: interrupted\n")
+    assert os.listdir(tmp_path / "temporary") == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="process groups are POSIX")
+def test_the_workers_of_a_demo_that_is_killed_end(environment: dict[str, str], tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "prismq", "demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**environment, "TMPDIR": str(tmp_path)},
+        encoding="utf-8",
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        while "has the long one" not in process.stdout.readline():
+            assert process.poll() is None
+        process.kill()
+        process.communicate(timeout=30)  # until the last one that could write there has ended
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)

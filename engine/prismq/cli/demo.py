@@ -7,6 +7,7 @@ import json
 import logging
 import multiprocessing
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final
 
+from prismq import signals
 from prismq.cli import exits, options, output
 from prismq.cli.stats import collect, sections
 from prismq.heartbeat import WorkerHeartbeat
@@ -38,7 +40,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "demo",
         run,
         help="see workers come and go and tasks flow, on a temporary queue",
-        description="Takes about ten seconds, on a temporary database: workers register and beat, one is killed at"
+        description="Takes a few seconds, on a temporary database: workers register and beat, one is killed at"
         " work, its task comes back, it goes stale and is cleaned up; then the numbers.",
         examples="prismq demo",
     )
@@ -53,9 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
         queue = stack.enter_context(TaskQueue(path, retry=SOON))
         workers: list[BaseProcess] = []
         stack.callback(_end, workers)
-        for name in ("ada", "bob", "eve"):
-            workers.append(context.Process(target=work, args=(str(path), name), name=name, daemon=True))
-            workers[-1].start()
+        with signals.kept_back():  # for good: this process ends them
+            for name in ("ada", "bob", "eve"):
+                workers.append(context.Process(target=work, args=(str(path), name), name=name, daemon=True))
+                workers[-1].start()
         with redirect_stdout(sys.stderr) if arguments.json else nullcontext():
             found = _story(queue, workers)
     if arguments.json:
@@ -112,10 +115,13 @@ def _story(queue: TaskQueue, workers: list[BaseProcess]) -> dict[str, object]:
 def work(path: str, name: str) -> None:
     """A worker as short as can be: claim, do, complete or fail, and say that it lives."""
     _hush()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # for Windows, where it is not kept back
+    demo = multiprocessing.parent_process()
+    assert demo is not None
     with TaskQueue(path, retry=SOON) as queue:
         monitoring, log = QueueMonitoring(queue.database), QueueLogger(queue.database)
         monitoring.register_worker(name, {"region": "eu", "languages": ["python"]})
-        while True:
+        while demo.is_alive():
             monitoring.update_heartbeat(name)
             task = queue.claim(name, lease_seconds=LEASE_SECONDS, wait=BEAT_SECONDS)
             if task is None or task.id is None:
@@ -126,7 +132,7 @@ def work(path: str, name: str) -> None:
                 log.log_task_error(task.id, error, json.loads(task.payload))
                 queue.fail(task, error)
                 continue
-            time.sleep(seconds)
+            demo.join(seconds)  # a sleep that ends with it
             queue.complete(task)
 
 
