@@ -110,6 +110,31 @@ def test_backup_list_verify_restore(call: CALL, ask: ASK, filled: Path, tmp_path
         assert err.startswith("prismq: ")
 
 
+def test_a_mistyped_restore_makes_no_folders(call: CALL, filled: Path, tmp_path: Path) -> None:
+    made = Path(call("backup")[1].strip())
+    (tmp_path / "letters.txt").write_text("my letters " * 500)
+    before = sorted(tmp_path.rglob("*"))
+    typo = tmp_path / "typo" / "q.db"
+    for wrong, expected in (
+        (("restore", tmp_path / "nowhere" / "x.db", "--yes"), exits.REFUSED),
+        (("restore", tmp_path / "nowhere" / "x.db"), exits.REFUSED),
+        (("--db", typo, "restore", "latest", "--yes"), exits.REFUSED),
+        (("--db", typo, "restore", "latest"), exits.REFUSED),
+        (("--db", typo, "restore", "latest", "--dir", made.parent), exits.REFUSED),
+        (("--db", typo, "restore", made), exits.USAGE),
+        (("--db", typo, "restore", tmp_path / "letters.txt", "--yes"), exits.REFUSED),
+        (("--db", typo, "backup", "--list"), exits.NO_DATABASE),
+    ):
+        status, out, err = call(*wrong)
+        assert (status, out) == (expected, ""), wrong
+        assert err.startswith("prismq: ")
+        assert sorted(tmp_path.rglob("*")) == before, wrong
+    kept = made.read_bytes()
+    assert call("--db", typo, "restore", made, "--yes")[0] == exits.OK
+    assert call("--db", typo, "list")[1] == call("list")[1]
+    assert made.read_bytes() == kept
+
+
 def test_maintain(call: CALL, ask: ASK, filled: Path) -> None:
     done = ask("maintain", "--checkpoint", "truncate", "--integrity", "--analyze", "--stale-leases", "5m", "--vacuum")
     assert done["integrity"] == ["ok"]

@@ -31,21 +31,27 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Restore."""
-    with QueueDatabase(options.database_path(arguments)) as database:
-        if arguments.backup == "latest":
-            latest = QueueBackup(database, arguments.dir).get_latest_backup()
-            if latest is None:
-                raise exits.Exit("there is no backup of this queue in the folder: name one, or the folder with --dir")
-            path = latest.path
-        else:
-            path = Path(arguments.backup)
-        if not arguments.yes:
-            raise exits.Exit(f"{database.db_path} would become what {path} is: add --yes to do it", exits.USAGE)
-        folder = arguments.dir if arguments.dir is not None else path.parent
-        QueueBackup(database, folder).restore_backup(path, progress=progress("restored"))
+    """Restore. Before it is certain that there is something to restore, no file or folder is made."""
+    target = options.database_path(arguments)
+    path = _latest(target, arguments) if arguments.backup == "latest" else Path(arguments.backup)
+    if not path.is_file():
+        raise exits.Exit(f"there is no backup {path}")
+    if not arguments.yes:
+        raise exits.Exit(f"{target} would become what {path} is: add --yes to do it", exits.USAGE)
+    with QueueDatabase(path) as backup:  # which is only read
+        QueueBackup(backup, path.parent).restore_backup(path, target, progress=progress("restored"))
     if arguments.json:
-        output.print_json({"restored": path, "database": database.db_path})
+        output.print_json({"restored": path, "database": target})
     else:
-        print(f"{database.db_path} is what {path} was")
+        print(f"{target} is what {path} was")
     return exits.OK
+
+
+def _latest(target: Path, arguments: argparse.Namespace) -> Path:
+    if not target.parent.is_dir() and not (arguments.dir is not None and arguments.yes):
+        raise exits.Exit(f"{target.parent} is not there: create it, or name a backup")
+    with QueueDatabase(target) as database:
+        latest = QueueBackup(database, arguments.dir).get_latest_backup()
+    if latest is None:
+        raise exits.Exit("there is no backup of this queue in the folder: name one, or the folder with --dir")
+    return latest.path
