@@ -5,8 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +22,11 @@ import pytest
 
 from prismq import QueueMonitoring, TaskQueue
 from prismq.cli import exits
+
+if os.name != "nt":
+    import fcntl
+    import pty
+    import termios
 
 CALL = Callable[..., tuple[int, str, str]]
 ASK = Callable[..., Any]
@@ -36,6 +48,8 @@ def filled(path: Path) -> Path:
 def test_stats(call: CALL, ask: ASK, filled: Path) -> None:
     found = ask("stats", "--hours", 1)
     assert found["depth_by_status"] == {"completed": 2, "failed": 1, "queued": 1}
+    assert found["depth_by_type"] == ask("top", "--interval", "0.1")["depth_by_type"]
+    assert {"type": "mail", "status": "completed", "tasks": 2} in found["depth_by_type"]
     assert found["success_failure_rates"]["failure_count"] == 1
     assert found["workers"][0]["worker_id"] == "ada"
     status, out, _ = call("stats")
@@ -54,6 +68,58 @@ def test_top_once(call: CALL, ask: ASK, filled: Path) -> None:
     _, out, _ = call("top", "--once", "--interval", "0.1")
     for text in (str(filled), "workers (1 active, 0 stale)", "latest failures", "broken", "oldest queued"):
         assert text in out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="terminals of POSIX")
+@pytest.mark.parametrize("with_rich", [True, False])
+def test_top_shows_everything_on_a_small_terminal(
+    environment: dict[str, str], path: Path, tmp_path: Path, with_rich: bool
+) -> None:
+    with TaskQueue(path) as queue:
+        queue.enqueue_many([{"type": f"type-{number % 12}-" + "x" * 30, "max_attempts": 1} for number in range(120)])
+        for number in range(12):
+            QueueMonitoring(queue.database).register_worker(f"worker-{number}")
+        queue.fail_many([(task, "broken " * 40) for task in queue.claim_many("worker-1", 24)])
+    if not with_rich:
+        (tmp_path / "rich.py").write_text("raise ImportError('not installed')")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    for name in ("COLUMNS", "LINES", "NO_COLOR"):
+        environment.pop(name, None)
+    command = [sys.executable, "-m", "prismq", "top", "--interval", "0.2"]
+    process = subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": "xterm"}, cwd=tmp_path
+    )
+    os.close(theirs)
+    patience = threading.Timer(30, process.kill)
+    patience.start()
+    try:
+        seen = b""
+        while seen.count(b"latest failures") < 2:
+            seen += os.read(ours, 65536)
+        process.send_signal(signal.SIGINT)
+        with suppress(OSError):  # how the other end's close shows
+            while more := os.read(ours, 65536):
+                seen += more
+        assert process.wait(30) == exits.OK
+    finally:
+        patience.cancel()
+        process.kill()
+        os.close(ours)
+    screen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", re.split(r"\x1b\[(?:2J\x1b\[)?H", seen.decode())[-2])
+    lines = screen.replace("\r", "").rstrip("\n").split("\n")
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    for text in (
+        "types (12)",
+        "type-0-",
+        "workers (12 active, 0 stale)",
+        "worker-0",
+        "latest failures",
+        "24",
+        "broken",
+    ):
+        assert text in screen, screen
 
 
 def test_top_without_rich(prismq: Callable[..., Any], filled: Path, tmp_path: Path) -> None:
@@ -179,6 +245,28 @@ def test_prune_now_and_from_now_on(call: CALL, ask: ASK, filled: Path, tmp_path:
         assert ended.value.code == exits.USAGE
     for wrong in (["--store"], ["--keep", "failed=1", "--show"], ["--keep", "failed=1", "--store", "--export", "x"]):
         assert call("prune", *wrong)[0] == exits.USAGE
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM")
+def test_worker_says_in_json_how_it_ended(environment: dict[str, str], filled: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prismq", "worker", "--handlers", "tests.supervised_handlers", "--id", "w", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        env=environment,
+        cwd=Path(__file__).parents[2],
+    )
+    try:
+        assert process.stderr is not None
+        while "started as process" not in process.stderr.readline():
+            assert process.poll() is None
+        process.terminate()
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == exits.OK
+    assert json.loads(out) == {"worker_id": "w", "database": str(filled), "ended": "stopped"}
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from rich.columns import Columns
 from rich.console import Group, RenderableType
@@ -13,29 +12,35 @@ from rich.table import Table
 from rich.text import Text
 
 from prismq.cli import output
-
-if TYPE_CHECKING:
-    from prismq.cli.top import Section
+from prismq.cli.top import Section, fitted
 
 STYLES = {"failed": "red", "dead_letter": "red", "stale": "yellow", "processing": "cyan", "completed": "green"}
 
 
 def watch(look: Callable[[], tuple[str, list[Section]]], interval: float) -> None:
     """Show what `look` returns, a headline and tables, every `interval` seconds until interrupted."""
-    with Live(_screen(*look()), screen=True, auto_refresh=False) as live:
+    with Live(screen=True, auto_refresh=False) as live:
         while True:
+            live.update(_screen(*look(), *live.console.size), refresh=True)
             time.sleep(interval)
-            live.update(_screen(*look()), refresh=True)
 
 
-def _screen(headline: str, sections: list[Section]) -> RenderableType:
-    tasks, rates, *others = map(_table, sections)
-    parts: list[RenderableType] = [Text(headline, style="bold"), Columns([tasks, rates], padding=(0, 4)), *others]
-    return Group(*(line for part in parts for line in (part, "")))
+def _screen(headline: str, found: list[Section], width: int, height: int) -> RenderableType:
+    shown, spaced = fitted(found, width, height - 1)
+    tasks, rates, *lists = map(_table, shown)
+    parts: list[RenderableType] = [Text(headline, style="bold"), Columns([tasks, rates], padding=(0, 4)), *lists]
+    return Group(*(line for part in parts for line in ((part, "") if spaced else (part,))))
 
 
 def _table(section: Section) -> Table:
-    table = Table(title=section.title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    table = Table(
+        title=section.title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        padding=(0, 2, 0, 0),
+        show_header=any(section.header),
+    )
     for number, name in enumerate(section.header):
         table.add_column(
             name, justify="left" if number in section.left else "right", no_wrap=True, style=STYLES.get(name)

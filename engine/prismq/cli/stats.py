@@ -40,9 +40,7 @@ def collect(database: QueueDatabase, hours: float) -> dict[str, Any]:
     metrics = QueueMetrics(database)
     return {
         "depth_by_status": metrics.get_queue_depth_by_status(),
-        "depth_by_type": [
-            {"type": kind, "status": status, "tasks": tasks} for kind, status, tasks in depth_by_type(database)
-        ],
+        "depth_by_type": kinds(database),
         "hours": hours,
         "oldest_queued_task_age_seconds": metrics.get_oldest_queued_task_age(),
         "success_failure_rates": metrics.get_success_failure_rates(hours),
@@ -51,6 +49,11 @@ def collect(database: QueueDatabase, hours: float) -> dict[str, Any]:
         "retries": metrics.get_retry_metrics(hours),
         "workers": metrics.get_worker_activity(),
     }
+
+
+def kinds(database: QueueDatabase) -> list[dict[str, Any]]:
+    """How many tasks there are of each type and status."""
+    return [{"type": kind, "status": status, "tasks": tasks} for kind, status, tasks in depth_by_type(database)]
 
 
 def sections(found: dict[str, Any]) -> list[tuple[str, str]]:
@@ -65,13 +68,13 @@ def sections(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("attempts, mean", found["retries"]["avg_attempts"]),
         *((f"processing {name}, s", f"{seconds:.3f}") for name, seconds in times.items()),
     ]
-    kinds = [(row["type"], row["status"], row["tasks"]) for row in found["depth_by_type"]]
+    depths = [(row["type"], row["status"], row["tasks"]) for row in found["depth_by_type"]]
     workers = [
         (row["worker_id"], row["active_tasks"], output.age(row["seconds_since_heartbeat"])) for row in found["workers"]
     ]
     oldest = output.age(found["oldest_queued_task_age_seconds"])
     return [
-        (f"tasks (oldest queued: {oldest})", output.table(("type", "status", "tasks"), kinds, left=(0, 1))),
+        (f"tasks (oldest queued: {oldest})", output.table(("type", "status", "tasks"), depths, left=(0, 1))),
         (f"last {found['hours']:g} h", output.table(("", ""), window)),
         ("workers", output.table(("worker", "tasks held", "heartbeat"), workers)),
     ]

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any, Final
 
 from prismq import clock, sql
 from prismq.cli import exits, options, output
 from prismq.cli.list import STATUSES
+from prismq.cli.stats import kinds
 from prismq.database import QueueDatabase
 from prismq.heartbeat import STALE_SECONDS, WorkerHeartbeat
-from prismq.metrics import QueueMetrics, depth_by_type
+from prismq.metrics import QueueMetrics
 
 MINUTE: Final = 1 / 60
 HOUR: Final = 1.0
 ROWS: Final = 8
-"""Of each list."""
+"""Of each list, at most."""
+GAP: Final = " " * 4
+"""Between what stands side by side."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,11 @@ class Section:
     header: Sequence[str]
     rows: Sequence[Sequence[object]]
     left: Sequence[int] = (0,)
+
+    @property
+    def height(self) -> int:
+        """Lines of its title, header and rows."""
+        return 1 + any(self.header) + len(self.rows)
 
 
 class Monitor:
@@ -50,7 +60,7 @@ class Monitor:
         return {
             "at": clock.now(),
             "depth_by_status": self._metrics.get_queue_depth_by_status(),
-            "depth_by_type": depth_by_type(self._database),
+            "depth_by_type": kinds(self._database),
             "oldest_queued_task_age_seconds": self._metrics.get_oldest_queued_task_age(),
             "enqueued_per_second": (newest - before) / (at - then) if at > then else None,
             "last_minute": self._metrics.get_success_failure_rates(MINUTE),
@@ -102,9 +112,13 @@ def _watch(monitor: Monitor, name: str, interval: float) -> None:
             from prismq.cli import live
 
             live.watch(lambda: (headline(found := monitor.look(), name), sections(found)), interval)
-    clear = "\x1b[2J\x1b[H" if sys.stdout.isatty() else "\n"
     while True:
-        print(clear + _plain(monitor.look(), name), flush=True)
+        if sys.stdout.isatty():
+            columns, lines = shutil.get_terminal_size()
+            screen = _plain(monitor.look(), name, (columns, lines - 1)).splitlines()
+            print("\x1b[2J\x1b[H" + "\n".join(line[:columns] for line in screen), flush=True)
+        else:
+            print("\n" + _plain(monitor.look(), name), flush=True)
         time.sleep(interval)
 
 
@@ -127,17 +141,17 @@ def sections(found: dict[str, Any]) -> list[Section]:
         ("failed, last hour", f"{100 * hour['failure_rate']:.1f} %"),
         *((f"processing {name}, last hour", f"{value:.3f} s") for name, value in found["processing_seconds"].items()),
     ]
-    kinds: dict[str, dict[str, int]] = {}
-    for kind, status, tasks in found["depth_by_type"]:
-        kinds.setdefault(kind, {})[status] = tasks
-    busiest = sorted(kinds.items(), key=lambda item: -item[1].get("queued", 0))[:ROWS]
+    types: dict[str, dict[str, int]] = {}
+    for row in found["depth_by_type"]:
+        types.setdefault(row["type"], {})[row["status"]] = row["tasks"]
+    busiest = sorted(types.items(), key=lambda item: -item[1].get("queued", 0))[:ROWS]
     workers = found["workers"]
     active = sum(row["is_active"] for row in workers)
     return [
         Section("tasks", ("status", "tasks"), counts),
         Section("rates", ("", ""), rates),
         Section(
-            f"types ({len(kinds)})",
+            f"types ({len(types)})",
             ("type", *STATUSES),
             [(output.shortened(kind, 24), *(row.get(status, 0) for status in STATUSES)) for kind, row in busiest],
         ),
@@ -162,7 +176,7 @@ def sections(found: dict[str, Any]) -> list[Section]:
             [
                 (
                     str(row["id"]),
-                    row["type"],
+                    output.shortened(row["type"], 24),
                     row["status"],
                     row["attempts"],
                     output.shortened(row["error_message"], 50),
@@ -174,9 +188,44 @@ def sections(found: dict[str, Any]) -> list[Section]:
     ]
 
 
-def _plain(found: dict[str, Any], name: str) -> str:
-    parts = [f"{one.title}\n{output.table(one.header, one.rows, one.left)}" for one in sections(found)]
-    return "\n\n".join([headline(found, name), *parts])
+def fitted(found: list[Section], width: int, height: int) -> tuple[list[Section], bool]:
+    """The sections of a screen so wide, and so high below the headline; and whether there is room for lines between.
+
+    The first two stand side by side. The others have fewer rows if need be, the longest first.
+    """
+    beside, lists = found[:2], [_narrowed(section, width) for section in found[2:]]
+    room = height - max(section.height for section in beside)
+    if sum(1 + section.height for section in lists) <= room - 1:
+        return [*beside, *lists], True
+    room -= sum(section.height - len(section.rows) for section in lists)
+    rows = [len(section.rows) for section in lists]
+    while sum(rows) > max(room, 0):
+        rows[rows.index(max(rows))] -= 1
+    return [*beside, *(replace(one, rows=one.rows[:count]) for one, count in zip(lists, rows, strict=True))], False
+
+
+def _narrowed(section: Section, width: int) -> Section:
+    """Its last column is cut if it is text and the others leave too little room."""
+    cells = [list(map(output.plain, row)) for row in section.rows]
+    widths = [max(map(len, column)) + len(GAP) // 2 for column in zip(section.header, *cells, strict=True)]
+    room = width - sum(widths[:-1]) - len(GAP) // 2
+    if len(widths) - 1 not in section.left:
+        return section
+    return replace(section, rows=[[*row[:-1], output.shortened(row[-1], max(room, 1))] for row in cells])
+
+
+def _plain(found: dict[str, Any], name: str, size: tuple[int, int] | None = None) -> str:
+    """A screen, of so many columns and lines if there is a limit."""
+    shown, spaced = sections(found), True
+    if size is not None:
+        ruled = sum(any(section.header) for section in shown[2:]) + 1  # lines under the headers
+        shown, spaced = fitted(shown, size[0], size[1] - 1 - ruled)
+    tables = [f"{one.title}\n{output.table(one.header, one.rows, one.left)}".splitlines() for one in shown]
+    width = max(map(len, tables[0]))
+    pairs = zip_longest(*tables[:2], fillvalue="")
+    beside = [f"{left:<{width}}{GAP}{right}".rstrip() for left, right in pairs]
+    between = "\n\n" if spaced else "\n"
+    return between.join("\n".join(lines) for lines in ([headline(found, name)], beside, *tables[2:]))
 
 
 def _interval(text: str) -> float:

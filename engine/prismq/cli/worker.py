@@ -10,10 +10,10 @@ import platform
 import sys
 from typing import Final, get_args
 
-from prismq.cli import exits, options
+from prismq.cli import exits, options, output
 from prismq.errors import ConfigError
 from prismq.models import SchedulingStrategy
-from prismq.supervisor import Supervisor
+from prismq.supervisor import FAILED, KILLED, STOPPED, Supervisor
 from prismq.worker import Pool
 from prismq.worker_config import load_worker_config
 from prismq.worker_process import LOG_FORMAT
@@ -95,4 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
     except (ConfigError, FileNotFoundError, ImportError) as error:
         raise exits.Exit(str(error), exits.USAGE) from error
     multiprocessing.current_process().name = "supervisor"  # as the log has it
-    return supervisor.run()
+    status = supervisor.run()
+    if arguments.json:
+        ended = {STOPPED: "stopped", FAILED: "failed", KILLED: "killed"}[status]
+        output.print_json({"worker_id": config.worker_id, "database": supervisor.database, "ended": ended})
+    return status
