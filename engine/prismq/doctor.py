@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Generator, Iterator
@@ -23,13 +24,14 @@ from prismq import __version__, clock, database_files, filesystem, native, schem
 from prismq.backup import QueueBackup
 from prismq.database import QueueDatabase
 from prismq.errors import QueueDatabaseError
+from prismq.housekeeping import SLOWING_SHARE
 from prismq.queue import TaskQueue
+from prismq.settings import Settings
 
 Verdict = Literal["ok", "warning", "failure"]
 
 MB: Final = 2**20
 DATABASE_MB: Final = (500, 1024)
-WAL_MB: Final = (50, 100)
 FREE_PAGES_PERCENT: Final = (10, 20)
 """From the first number on a warning, from the second on a more urgent one."""
 FREE_DISK_MB: Final = (1024, 100)
@@ -56,7 +58,9 @@ class Finding:
 def diagnose(path: Path, *, measure: bool = True, integrity: bool = False) -> Iterator[Finding]:
     """Look at the database at `path`; `integrity` reads all of it, `measure` takes a second of disk writes."""
     yield from _software()
+    in_force = yield from _settings()
     yield from _place(path)
+    yield _group_commit(path, in_force)
     try:
         connection = database_files.open_read_only(path)
     except apsw.Error as error:
@@ -65,16 +69,16 @@ def diagnose(path: Path, *, measure: bool = True, integrity: bool = False) -> It
     with closing(connection):
         connection.set_busy_timeout(1000)
         try:
-            sound = yield from _file(path, connection, integrity)
+            sound = yield from _file(path, connection, in_force, integrity)
             if sound:
                 yield from _tasks(connection)
         except apsw.BusyError:
             yield Finding("database", "failure", "is locked by another program", "find it and end it")
         except apsw.Error as error:
             yield Finding("database", "failure", f"can't be read: {error}", "stop the workers and restore a backup")
-    yield from _backups(path)
+    yield from _backups(path, in_force)
     if measure:
-        yield from _machine(path)
+        yield from _machine(path, in_force)
 
 
 def _software() -> Iterator[Finding]:
@@ -92,34 +96,86 @@ def _software() -> Iterator[Finding]:
         yield Finding("driver", "ok", "native")
 
 
+def _settings() -> Generator[Finding, None, Settings]:
+    """Returns those in force, the defaults if the environment's are wrong: then no process opens the queue."""
+    defaults = Settings()
+    try:
+        found = settings.load_settings()
+    except QueueDatabaseError as error:
+        advice = f"mend what {settings.SETTINGS_VARIABLE} and {settings.GROUP_COMMIT_VARIABLE} say"
+        yield Finding("settings", "failure", str(error), advice)
+        return defaults
+    changed = found.as_dict().items() - defaults.as_dict().items()
+    said = ", ".join(f"{name} {value}" for name, value in sorted(changed))
+    yield Finding("settings", "ok", said or "the defaults")
+    return found
+
+
 def _place(path: Path) -> Iterator[Finding]:
+    real = Path(os.path.realpath(path))
+    if path == settings.SHARED_DB_PATH:
+        found, exposed = f"{path}, the default: anybody may write to /tmp, and many systems empty it", True
+    else:
+        exposed = os.name != "nt" and real.parent.exists() and bool(real.parent.stat().st_mode & stat.S_IWOTH)
+        found = f"{real.parent}, where anybody may write"
+    if exposed:
+        yield Finding("path", "warning", found, f"set {settings.DEFAULT_DB_PATH_VARIABLE} to a folder of its own")
     kind = filesystem.network_filesystem(path)
     if kind is not None:
         yield Finding("file system", "failure", f"network ({kind})", "move the queue to a local disk")
     else:
         yield Finding("file system", "ok", "local")
-    writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    writable = os.access(real, os.W_OK) and os.access(real.parent, os.W_OK)
     if not writable:
         yield Finding("permissions", "failure", "not writable", "make the file and its folder writable for this user")
-    free = shutil.disk_usage(path.parent).free / MB
+    free = shutil.disk_usage(real.parent).free / MB
     verdict: Verdict = "failure" if free < FREE_DISK_MB[1] else "warning" if free < FREE_DISK_MB[0] else "ok"
     yield Finding(
         "disk free", verdict, f"{free:,.0f} MiB", "" if verdict == "ok" else "free space: prune, or grow the disk"
     )
-    if path == Path("/tmp/prismq/queue/queue.db"):
-        yield Finding(
-            "path",
-            "warning",
-            f"{path}, the default: anybody may write to /tmp, and many systems empty it",
-            f"set {settings.DEFAULT_DB_PATH_VARIABLE} to a place of its own",
-        )
-    if native.load() is not None and not database_files.beside(path, database_files.SIDECAR).exists():
-        yield Finding("sidecar", "ok", "none: no process has the queue open, or had since the file was moved here")
 
 
-def _file(path: Path, connection: apsw.Connection, integrity: bool) -> Generator[Finding, None, bool]:
+def _group_commit(path: Path, in_force: Settings) -> Finding:
+    """Whether a process that opens the queue takes part; what it needs beside the database is only looked at."""
+    side = database_files.beside(path, database_files.SIDECAR)
+    if not in_force.group_commit:
+        return Finding("group commit", "ok", "off: not wanted")
+    if native.load() is None:
+        return Finding("group commit", "warning", "off: the python driver commits alone", "see driver")
+    if not os.path.lexists(side):
+        if os.access(side.parent, os.W_OK):
+            return Finding("group commit", "ok", "on, once a process has the queue open")
+        return Finding("group commit", "warning", f"off: {side} can't be made", "make its folder writable")
+    if side.is_symlink() or not side.is_file() or not os.access(side, os.R_OK | os.W_OK):
+        advice = "stop what uses the queue, and remove it"
+        return Finding("group commit", "warning", f"off: {side} is no file that this user may write", advice)
+    return Finding("group commit", "ok", "on")
+
+
+def _journal(path: Path) -> Finding:
+    mode = _journal_mode(path)
+    if mode == "wal":
+        return Finding("journal mode", "ok", mode)
+    if database_files.beside(path, database_files.WAL).exists():
+        return Finding("journal mode", "failure", mode, "open it with prismq once, on a local disk")
+    advice = "it is a backup, or another program switched it: prismq switches it to wal when it opens it"
+    return Finding("journal mode", "warning", mode, advice)
+
+
+def _journal_mode(path: Path) -> str:
+    """By the file's header, also at rest. SQLite reads it: closing another handle of the file would end its locks."""
+    header = apsw.VFSFile("", os.path.realpath(path), [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY, 0])
+    try:
+        return "wal" if header.xRead(1, 18) == b"\2" else "rollback"
+    finally:
+        header.xClose()
+
+
+def _file(
+    path: Path, connection: apsw.Connection, in_force: Settings, integrity: bool
+) -> Generator[Finding, None, bool]:
     """Returns whether it is a queue that this code can read."""
-    version, mode = int(connection.pragma("user_version")), str(connection.pragma("journal_mode"))
+    version = int(connection.pragma("user_version"))
     if not connection.table_exists("main", "task_queue"):
         yield Finding("schema", "failure", "there is no queue in this database", "name the right file with --db")
         return False
@@ -127,18 +183,19 @@ def _file(path: Path, connection: apsw.Connection, integrity: bool) -> Generator
         yield Finding("schema", "failure", f"version {version}, newer than this prismq", "upgrade prismq")
         return False
     if version < schema.VERSION:
-        yield Finding("schema", "warning", f"version {version}", "the next process that opens it upgrades it")
+        yield Finding(
+            "schema", "warning", f"version {version}", "whatever writes to it upgrades it, or prismq maintain --upgrade"
+        )
         return False
     yield Finding("schema", "ok", f"version {version}")
-    in_use = database_files.beside(path, database_files.WAL).exists()
-    if mode != "wal" and in_use:  # at rest it can't be told, and doesn't matter
-        yield Finding("journal mode", "failure", mode, "open it with prismq once, on a local disk")
+    yield _journal(path)
     pages, page_bytes, free = (int(connection.pragma(name)) for name in ("page_count", "page_size", "freelist_count"))
     yield _sized("database", pages * page_bytes / MB, DATABASE_MB, "prune what need not be kept (prismq prune)")
+    usual = in_force.usual_wal_bytes
     yield _sized(
         "WAL",
         database_files.wal_bytes(path) / MB,
-        WAL_MB,
+        (usual / MB, max(usual, SLOWING_SHARE * in_force.wal_limit_bytes) / MB),
         "find the program with a long read (a backup, a forgotten BEGIN); then prismq maintain --checkpoint truncate",
     )
     share = 100 * free / pages if pages else 0.0
@@ -194,12 +251,12 @@ def _counted(name: str, number: int, advice: str) -> Finding:
     return Finding(name, "warning" if number else "ok", f"{number:,}", advice if number else "")
 
 
-def _backups(path: Path) -> Iterator[Finding]:
+def _backups(path: Path, in_force: Settings) -> Iterator[Finding]:
     folder = path.parent / "backups"
     if not folder.is_dir():
         yield Finding("backups", "ok", f"none in {folder}")
         return
-    latest = QueueBackup(QueueDatabase(path), folder).get_latest_backup()
+    latest = QueueBackup(QueueDatabase(path, settings=in_force), folder).get_latest_backup()
     age = None if latest is None else clock.now() - latest.created_at
     late = age is None or age > timedelta(days=BACKUP_DAYS)
     found = "none" if age is None else f"the latest {age.total_seconds() / 3600:,.1f} h ago"
@@ -208,15 +265,14 @@ def _backups(path: Path) -> Iterator[Finding]:
     )
 
 
-def _machine(path: Path) -> Iterator[Finding]:
+def _machine(path: Path, in_force: Settings) -> Iterator[Finding]:
     try:
         with tempfile.TemporaryDirectory(
-            prefix=".prismq-doctor-", dir=path.parent, ignore_cleanup_errors=True
+            prefix=".prismq-doctor-", dir=Path(os.path.realpath(path)).parent, ignore_cleanup_errors=True
         ) as folder:
             for durability in settings.DURABILITY:
-                with TaskQueue(Path(folder) / f"{durability}.db", durability=durability) as queue:
-                    if durability == "normal":
-                        yield Finding("group commit", "ok", queue.group_commit)
+                scratch = Path(folder) / f"{durability}.db"
+                with TaskQueue(scratch, durability=durability, settings=in_force) as queue:
                     enqueue = sorted(_milliseconds(lambda: queue.enqueue("doctor")) for _ in range(SAMPLES))
                     claim = sorted(_milliseconds(lambda: queue.claim("doctor")) for _ in range(SAMPLES))
                 slow = _at(claim, 0.95) > CLAIM_P95_MS

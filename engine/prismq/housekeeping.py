@@ -64,6 +64,8 @@ CHECK_SECONDS: Final = 600.0
 """How often to see at rest, after commits, whether the roll-ups agree with the rows."""
 FORGOTTEN_AFTER: Final = timedelta(minutes=10)
 """The records of a sidecar file are dropped when the one that replaced it is so old: nobody waits for so long."""
+SLOWING_SHARE: Final = 0.25
+"""Of the WAL's limit, from which on writers are slowed down."""
 HELD_PAUSE_SECONDS: Final = 0.1
 """How often the rest of each writer is set anew while a reader lets the WAL grow."""
 
@@ -285,7 +287,7 @@ def delay_us(wal_bytes: int, limit_bytes: int) -> int:
 
     From 1 ms at a quarter of the limit to 256 ms, doubling eight times on the way; at the limit nobody writes.
     """
-    quarter = limit_bytes / 4
+    quarter = limit_bytes * SLOWING_SHARE
     if wal_bytes < quarter:
         return 0
     if wal_bytes >= limit_bytes:

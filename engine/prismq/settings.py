@@ -41,6 +41,7 @@ MIB: Final = 1024 * KIB
 MINIMUM_SQLITE = (3, 51, 3)
 MINIMUM_SQLITE_OF_LINE: dict[tuple[int, int], tuple[int, int, int]] = {(3, 44): (3, 44, 6), (3, 50): (3, 50, 7)}
 
+SHARED_DB_PATH = Path("/tmp/prismq/queue/queue.db")
 DEFAULT_DB_PATH_VARIABLE = "PRISMQ_QUEUE_DB_PATH"
 GROUP_COMMIT_VARIABLE = "PRISMQ_GROUP_COMMIT"
 SETTINGS_VARIABLE = "PRISMQ_SETTINGS"
@@ -125,6 +126,12 @@ class Settings:
     def queue_pragmas(self) -> dict[str, int]:
         """What a TaskQueue changes on its connection."""
         return {"mmap_size": self.mmap_size or 0, "journal_size_limit": self.journal_size_limit}
+
+    @property
+    def usual_wal_bytes(self) -> int:
+        """The WAL's file is no longer unless something is wrong: nobody who keeps house keeps up, or a long read."""
+        kept = self.wal_limit_bytes if self.journal_size_limit < 0 else self.journal_size_limit
+        return max(self.inline_checkpoint_bytes, kept)
 
     def as_dict(self) -> dict[str, Any]:
         """By name, in the order above."""
@@ -251,7 +258,7 @@ def get_default_db_path() -> Path:
     configured = os.environ.get(DEFAULT_DB_PATH_VARIABLE)
     if configured:
         return Path(configured)
-    return Path(r"C:\Data\PrismQ\queue\queue.db") if os.name == "nt" else Path("/tmp/prismq/queue/queue.db")
+    return Path(r"C:\Data\PrismQ\queue\queue.db") if os.name == "nt" else SHARED_DB_PATH
 
 
 def carries_wal_reset_fix(version: tuple[int, int, int]) -> bool:

@@ -14,13 +14,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
 
-from prismq import QueueMonitoring, TaskQueue
+from prismq import QueueMonitoring, TaskQueue, doctor, native
 from prismq.cli import exits
 
 if os.name != "nt":
@@ -197,7 +198,7 @@ def test_a_mistyped_restore_makes_no_folders(call: CALL, filled: Path, tmp_path:
         assert sorted(tmp_path.rglob("*")) == before, wrong
     kept = made.read_bytes()
     assert call("--db", typo, "restore", made, "--yes")[0] == exits.OK
-    assert call("--db", typo, "list")[1] == call("list")[1]
+    assert call("--db", typo, "list", "--json")[1] == call("list", "--json")[1]
     assert made.read_bytes() == kept
 
 
@@ -313,6 +314,83 @@ def test_doctor_finds_a_queue_in_use_through_a_link(ask: ASK, path: Path, tmp_pa
         found = {finding["name"]: finding for finding in ask("doctor", "--no-measure", "--db", link)["findings"]}
     assert found["schema"]["verdict"] == "ok"
     assert not found["WAL"]["found"].startswith("0.0")
+
+
+def looked_at(ask: ASK) -> dict[str, dict[str, str]]:
+    """What doctor finds in a healthy queue, by name."""
+    return {finding["name"]: finding for finding in ask("doctor", "--no-measure")["findings"]}
+
+
+def test_doctor_says_which_settings_are_in_force(
+    ask: ASK, call: CALL, filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert looked_at(ask)["settings"]["found"] == "the defaults"
+    file = tmp_path / "settings.toml"
+    monkeypatch.setenv("PRISMQ_SETTINGS", str(file))
+    file.write_text('durability = "full"\nid_block = 7\n')
+    assert looked_at(ask)["settings"]["found"] == "durability full, id_block 7"
+    (filled.parent / "backups").mkdir()
+    for wrong in ("durability = 1", "nonsense = 1", "no toml"):
+        file.write_text(wrong)
+        status, out, err = call("doctor", "--no-measure")
+        assert (status, err) == (exits.REFUSED, "")
+        assert f"FAIL  settings           {file}: " in out
+        assert "backups" in out  # it goes on
+
+
+def test_doctor_warns_of_a_wal_only_when_something_is_wrong(ask: ASK, filled: Path) -> None:
+    def verdict(megabytes: int) -> tuple[str, str]:
+        with filled.with_name("queue.db-wal").open("wb") as wal:  # as long as it says, with nothing in it
+            wal.truncate(megabytes * 2**20)
+        found = looked_at(ask)["WAL"]
+        return found["verdict"], found["advice"][-6:]
+
+    assert verdict(127)[0] == "ok"
+    assert verdict(129)[0] == "warning"
+    assert verdict(200)[1] != "; soon"
+    assert verdict(257) == ("warning", "; soon")
+
+
+def test_doctor_knows_the_journal_mode_at_rest(ask: ASK, filled: Path) -> None:
+    assert looked_at(ask)["journal mode"]["found"] == "wal"
+    other = apsw.Connection(str(filled))
+    other.pragma("journal_mode", "DELETE")
+    other.close()
+    found = looked_at(ask)["journal mode"]
+    assert (found["verdict"], found["found"]) == ("warning", "rollback")
+
+
+@pytest.mark.skipif(native.load() is None, reason="the compiled module is not installed")
+def test_doctor_says_whether_there_is_group_commit_and_why_not(
+    ask: ASK, filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    side = filled.with_name("queue.db-prismq")
+    with TaskQueue(filled) as queue:
+        assert looked_at(ask)["group commit"]["found"] == queue.group_commit == "on"
+    side.unlink()
+    assert looked_at(ask)["group commit"]["found"] == "on, once a process has the queue open"
+    assert not side.exists()
+    side.mkdir()
+    found = looked_at(ask)["group commit"]
+    with TaskQueue(filled) as queue:
+        assert queue.group_commit.startswith("off: ")
+    assert found["verdict"] == "warning"
+    assert found["found"].startswith("off: ")
+    assert list(side.iterdir()) == []
+    monkeypatch.setenv("PRISMQ_GROUP_COMMIT", "0")
+    found = looked_at(ask)["group commit"]
+    assert (found["verdict"], found["found"]) == ("ok", "off: not wanted")
+
+
+def test_doctor_warns_of_places_where_anybody_may_write(ask: ASK, filled: Path) -> None:
+    default = Path("/tmp/prismq/queue/queue.db")
+    found = {finding.name: finding for finding in islice(doctor.diagnose(default), 4)}
+    assert "many systems empty it" in found["path"].found
+    assert "path" not in looked_at(ask)
+    if os.name != "nt":
+        filled.parent.chmod(0o777)
+        assert looked_at(ask)["path"]["verdict"] == "warning"
+        filled.parent.chmod(0o700)
 
 
 def test_doctor_tells_what_is_wrong(call: CALL, filled: Path) -> None:
