@@ -278,6 +278,30 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+def test_what_is_pruned_is_not_exported_into_the_queue_itself(call: CALL, filled: Path, suffix: str) -> None:
+    with TaskQueue(filled) as queue:
+        queue.enqueue("t")
+        before = filled.stat().st_size
+        target = filled.parent / ".." / filled.parent.name / f"{filled.name}{suffix}"
+        status, out, err = call("prune", "--keep", "completed=0", "--export", target)
+        assert (status, out) == (exits.USAGE, "")
+        assert "is the queue itself" in err
+        assert filled.stat().st_size == before
+        assert queue.get(1) is not None
+
+
+def test_warnings_are_lines_of_the_command(prismq: Callable[..., Any], filled: Path) -> None:
+    with TaskQueue(filled) as queue:
+        QueueMonitoring(queue.database).register_worker("eve\x1b[2J")
+        assert queue.claim("eve\x1b[2J") is not None
+        queue.database.execute("UPDATE workers SET heartbeat_utc = '2000-01-01 00:00:00.000'")
+    done = prismq("workers", "--reclaim")
+    assert done.returncode == exits.OK
+    assert done.stderr.startswith("prismq: task 4 is queued: Worker lost: eve\\x1b[2J was last heard of")
+    assert "\x1b" not in done.stderr
+
+
 def test_doctor_finds_a_sound_queue_and_writes_nothing_to_it(call: CALL, filled: Path) -> None:
     with TaskQueue(filled) as queue:
         queue.enqueue_many([{"type": f"bench_{number}"} for number in range(10)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -49,6 +50,7 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name; returns the exit status (see `exits`)."""
     _prepare_streams()
+    logging.lastResort = _Warnings(logging.WARNING)
     try:
         arguments = _parser().parse_args(argv)
         status = int(arguments.run(arguments))
@@ -95,6 +97,13 @@ def _parser() -> argparse.ArgumentParser:
     for name in COMMANDS:
         import_module(f"{__name__}.{name}").add(commands)
     return parser
+
+
+class _Warnings(logging.Handler):
+    """What the library warns of, where nothing says otherwise."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _complain(record.getMessage(), exits.OK)
 
 
 def _complain(message: str, status: int) -> int:

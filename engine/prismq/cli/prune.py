@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 
+from prismq import database_files
 from prismq.cli import exits, options, output
 from prismq.errors import QueueMaintenanceError
 from prismq.retention import Keep, RetentionPolicy, prune, store_policy, stored_policy
@@ -47,6 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise exits.Exit("--keep does not go with --forget or --show", exits.USAGE)
     if arguments.export and (arguments.store or arguments.forget or arguments.show):
         raise exits.Exit("--export goes with removing now only", exits.USAGE)
+    if arguments.export:
+        _require_foreign(Path(arguments.export), options.database_path(arguments))
     with options.existing_database(arguments, upgrade=not arguments.show) as database:
         policy = _policy(arguments.keep) if arguments.keep else None
         if arguments.store and policy is None:
@@ -64,6 +69,14 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print("removed " + ", ".join(f"{kind} {count}" for kind, count in vars(removed).items()))
     return exits.OK
+
+
+def _require_foreign(export: Path, database: Path) -> None:
+    """What is appended to the queue's own files would damage them."""
+    place = os.path.realpath(export)
+    own = [database_files.beside(database, suffix) for suffix in ("", "-wal", "-shm", "-journal", "-prismq")]
+    if place in map(str, own):
+        raise exits.Exit(f"{export} is the queue itself", exits.USAGE)
 
 
 def _keep(text: str) -> tuple[str, Keep]:
