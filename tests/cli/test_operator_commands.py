@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -81,6 +82,10 @@ def test_top_shows_everything_on_a_small_terminal(
         for number in range(12):
             QueueMonitoring(queue.database).register_worker(f"worker-{number}")
         queue.fail_many([(task, "broken " * 40) for task in queue.claim_many("worker-1", 24)])
+    folder = tmp_path / ("a folder " * 15).strip()
+    folder.mkdir()
+    shutil.copy(path, folder)
+    environment["PRISMQ_QUEUE_DB_PATH"] = str(folder / path.name)
     if not with_rich:
         (tmp_path / "rich.py").write_text("raise ImportError('not installed')")
     ours, theirs = pty.openpty()
@@ -107,7 +112,9 @@ def test_top_shows_everything_on_a_small_terminal(
         patience.cancel()
         process.kill()
         os.close(ours)
-    screen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", re.split(r"\x1b\[(?:2J\x1b\[)?H", seen.decode())[-2])
+    frames = re.split(r"\x1b\[(?:2J\x1b\[)?H", seen.decode())
+    whole = next(frame for frame in frames if "latest failures" in frame)  # another one followed
+    screen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", whole)
     lines = screen.replace("\r", "").rstrip("\n").split("\n")
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
@@ -115,12 +122,13 @@ def test_top_shows_everything_on_a_small_terminal(
         "types (12)",
         "type-0-",
         "workers (12 active, 0 stale)",
-        "worker-0",
+        "  active  ",
         "latest failures",
         "24",
         "broken",
     ):
         assert text in screen, screen
+    assert re.match(r"….*/queue\.db  \d{4}-.* UTC *$", lines[0]), screen
 
 
 def test_top_without_rich(prismq: Callable[..., Any], filled: Path, tmp_path: Path) -> None:

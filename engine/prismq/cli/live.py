@@ -17,11 +17,12 @@ from prismq.cli.top import Section, fitted
 STYLES = {"failed": "red", "dead_letter": "red", "stale": "yellow", "processing": "cyan", "completed": "green"}
 
 
-def watch(look: Callable[[], tuple[str, list[Section]]], interval: float) -> None:
-    """Show what `look` returns, a headline and tables, every `interval` seconds until interrupted."""
+def watch(look: Callable[[int], tuple[str, list[Section]]], interval: float) -> None:
+    """Show what `look` returns for a width, a headline and tables, every `interval` seconds until interrupted."""
     with Live(screen=True, auto_refresh=False) as live:
         while True:
-            live.update(_screen(*look(), *live.console.size), refresh=True)
+            width, height = live.console.size
+            live.update(_screen(*look(width), width, height), refresh=True)
             time.sleep(interval)
 
 

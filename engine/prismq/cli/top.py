@@ -111,7 +111,7 @@ def _watch(monitor: Monitor, name: str, interval: float) -> None:
         with suppress(ImportError):  # without the extra the screen is plain
             from prismq.cli import live
 
-            live.watch(lambda: (headline(found := monitor.look(), name), sections(found)), interval)
+            live.watch(lambda width: (headline(found := monitor.look(), name, width), sections(found)), interval)
     while True:
         if sys.stdout.isatty():
             columns, lines = shutil.get_terminal_size()
@@ -122,9 +122,12 @@ def _watch(monitor: Monitor, name: str, interval: float) -> None:
         time.sleep(interval)
 
 
-def headline(found: dict[str, Any], name: str) -> str:
-    """The first line of a screen."""
-    return f"{name}  {clock.to_text(found['at'])[:19]} UTC"
+def headline(found: dict[str, Any], name: str, width: int | None = None) -> str:
+    """The first line of a screen so wide: the end of a path says more than its beginning."""
+    at = f"  {clock.to_text(found['at'])[:19]} UTC"
+    room = None if width is None else max(width - len(at), 1)
+    name = output.printable(name)
+    return (name if room is None or len(name) <= room else f"…{name[len(name) - room + 1 :]}") + at
 
 
 def sections(found: dict[str, Any]) -> list[Section]:
@@ -224,8 +227,9 @@ def _plain(found: dict[str, Any], name: str, size: tuple[int, int] | None = None
     width = max(map(len, tables[0]))
     pairs = zip_longest(*tables[:2], fillvalue="")
     beside = [f"{left:<{width}}{GAP}{right}".rstrip() for left, right in pairs]
+    first = headline(found, name, None if size is None else size[0])
     between = "\n\n" if spaced else "\n"
-    return between.join("\n".join(lines) for lines in ([headline(found, name)], beside, *tables[2:]))
+    return between.join("\n".join(lines) for lines in ([first], beside, *tables[2:]))
 
 
 def _interval(text: str) -> float:
