@@ -138,14 +138,14 @@ def whole(minimum: int) -> Callable[[str], int]:
 
 
 def seconds(text: str) -> float:
-    """An argument's type: as `any_seconds`, up to MAX_SECONDS."""
-    value = any_seconds(text)
+    """An argument's type: as `any_time`, up to MAX_SECONDS."""
+    value = any_time(text)
     if value > MAX_SECONDS:
         raise argparse.ArgumentTypeError(f"{text!r:.50} is too long: {MAX_SECONDS / 86400:.0f}d at most")
     return value
 
 
-def any_seconds(text: str) -> float:
+def any_time(text: str) -> float:
     """An argument's type: seconds, or a number with s, m, h or d behind it."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     factor = units.get(text[-1:])

@@ -60,14 +60,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         choices=[strategy.value for strategy in SchedulingStrategy],
         help="which ready task comes first (default priority)",
     )
+    parser.add_argument("--lease", type=options.any_time, metavar="DURATION", help="of a claim, renewed (default 60s)")
     parser.add_argument(
-        "--lease", type=options.any_seconds, metavar="DURATION", help="of a claim, renewed (default 60s)"
-    )
-    parser.add_argument(
-        "--grace",
-        type=options.any_seconds,
-        metavar="DURATION",
-        help="for running tasks, when told to stop (default 30s)",
+        "--grace", type=options.any_time, metavar="DURATION", help="for running tasks, when told to stop (default 30s)"
     )
     parser.add_argument("--id", metavar="NAME", help="begins the workers' ids (default: host and process)")
     parser.add_argument(
