@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import count
@@ -20,7 +21,9 @@ from unittest.mock import patch
 import numpy as np
 
 from bench.bare_sqlite import PAYLOAD, PAYLOAD_TEXT, PRIORITY, TYPE, WORKER, BareSQLite, HotPath, build
+from bench.findings import Findings
 from bench.machine import Facts, describe, machine_facts
+from bench.options import add_driver, whole
 from bench.progress import live_line
 from bench.scenario import Driver
 from bench.table import table
@@ -110,6 +113,26 @@ def render(report: BareReport) -> str:
     rounds = len(report.comparisons[0].ours)
     note = f"medians of {rounds} interleaved rounds; {report.operations:,} operations each, a transaction an operation"
     return "\n\n".join((describe(report.machine), note, table(HEADER, rows)))
+
+
+LINE = "the API against bare SQLite, in one run"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.description = (
+        "The public API in one process against a C loop of the same statements on the same SQLite: medians of"
+        " interleaved rounds, microseconds an operation. Needs a C compiler."
+    )
+    parser.epilog = "example:\n  python -m bench bare --rounds 9 --json bare.json"
+    parser.add_argument("--rounds", type=whole, default=5, metavar="N", help="(default 5)")
+    parser.add_argument("--operations", type=whole, default=20_000, metavar="N", help="a round (default 20000)")
+    parser.add_argument("--batch", type=whole, default=10_000, metavar="N", help="of enqueue_many (default 10000)")
+    add_driver(parser)
+
+
+def run(options: Namespace, folder: Path) -> Findings:
+    report = compare(folder, options.rounds, options.operations, options.batch, options.driver)
+    return Findings(render(report), report.as_json())
 
 
 def _comparisons(taken: dict[str, list[Timings]], batch: int) -> Iterator[Comparison]:

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import json
 import re
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.accounting import Account
+from bench.findings import Findings
 from bench.latency import Latency
 from bench.machine import describe
+from bench.options import RESULTS
 from bench.phase import Phase
-from bench.report import LATENCY_HEADER, _fact_rows, _latency_rows, _load, _verdict_rows
+from bench.report import LATENCY_HEADER, fact_rows, latency_rows, load_line
 from bench.scenario import Scenario
 from bench.table import table
-from bench.takeover import _rank
+from bench.takeover import percentile
 from bench.targets import Verdict
+from bench.verdicts import verdict_table
 
 Result = dict[str, Any]
 END = "<!-- end of numbers -->"
@@ -83,16 +87,16 @@ def _numbers(readme: str) -> Iterator[str]:
 # -- the blocks -------------------------------------------------------------------------------------------------------
 
 
-def run(result: Result) -> str:
+def main_job(result: Result) -> str:
     """As the main job prints it, without its notes."""
     phases = [_phase(phase) for phase in result["phases"]]
     verdicts = [Verdict(**verdict) for verdict in result["verdicts"]]
     parts = (
         describe(result["machine"]),
-        _load(Scenario(**result["scenario"])),
-        table(LATENCY_HEADER, _latency_rows(phases), left=2),
-        table(("", *(phase.name for phase in phases)), _fact_rows(phases)),
-        table(("", "target", "measured"), _verdict_rows(verdicts), left=2),
+        load_line(Scenario(**result["scenario"])),
+        table(LATENCY_HEADER, latency_rows(phases), left=2),
+        table(("", *(phase.name for phase in phases)), fact_rows(phases)),
+        verdict_table(verdicts),
     )
     return "```\n" + "\n\n".join(parts) + "\n```"
 
@@ -182,11 +186,11 @@ def contention(contend: Result, wake: Result, idle: Result, steady: Result, soak
         ("largest before it, and the file at the end", f"{logs['before']:,.0f}, {last:,.0f} MB", "", ""),
         (
             "until the others go on, p90: holder of the write lock killed",
-            f"{_rank(held, 0.9):.1f} ms",
+            f"{percentile(held, 0.9):.1f} ms",
             "",
             _source("takeover"),
         ),
-        ("first of two waiting workers killed as a task is added", f"{_rank(first, 0.9):.1f} ms", "", ""),
+        ("first of two waiting workers killed as a task is added", f"{percentile(first, 0.9):.1f} ms", "", ""),
     ]
     return _markdown(("what", "prismq", "the other", "command"), rows)
 
@@ -216,7 +220,7 @@ def pairs(result: Result) -> str:
 
 
 BLOCKS: Mapping[str, Block] = {
-    "run": Block(("run-normal.json",), ("python -m bench",), run),
+    "run": Block(("run-normal.json",), ("python -m bench",), main_job),
     "bare": Block(("bare.json",), ("python -m bench bare",), bare),
     "contention": Block(
         tuple(f"{name}.json" for name in ("contend", "wake", "idle", "steady", "soak", "takeover")),
@@ -254,3 +258,29 @@ def _phase(content: Result) -> Phase:
     latency = {name: Latency(**found) for name, found in content["latency"].items()}
     account = Account(**{"retried": 0} | content["account"])  # results from before there were retries have none
     return Phase(**{"has_order": True} | fields | {"latency": latency, "account": account})
+
+
+LINE = "the README's tables of numbers"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.description = (
+        "Writes the README's tables of numbers anew from the committed results: what stands between"
+        " <!-- numbers NAME --> and <!-- end of numbers -->."
+    )
+    parser.epilog = "exit status: 0 as the results have it, 1 it is not, or has a table that no results make"
+    parser.add_argument("--check", action="store_true", help="change nothing, only say what would be changed")
+    parser.add_argument("--readme", type=Path, default=RESULTS.parents[1] / "README.md", metavar="FILE")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="(default bench/results)")
+
+
+def run(options: Namespace, folder: Path) -> Findings:
+    try:
+        text = options.readme.read_text(encoding="utf-8")
+        different = stale(text, options.results)
+        if different and not options.check:
+            options.readme.write_text(renewed(text, options.results), encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise ReadmeError(str(error)) from error
+    said = "other than the results" if options.check else "written anew"
+    return Findings("\n".join(f"{said}: {name}" for name in different), {}, not (different and options.check))

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from interrupts import ROOT
 
-from bench.command import RESULTS, main
+from bench.command import main
+from bench.options import RESULTS
 from bench.readme import BLOCK, BLOCKS, ReadmeError, renewed, stale
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.command import RESULTS, main
+from bench.command import main
+from bench.options import RESULTS
 from bench.page import theme
 from bench.page.page import build
 from bench.page.sections import SOURCES, Missing, Plot, Section, read_all
