@@ -104,7 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with scratch_folder(options.path or getattr(options, "dir", None), getattr(options, "keep", False)) as folder:
             found = job.run(options, folder)
-        print(found.text)
+        if found.text:
+            print(found.text)
         if options.json and found.content:
             write_whole(options.json, {"command": options.command} | found.content)
     except UsageError as error:
