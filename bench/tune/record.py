@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.files import write_whole
 from bench.machine import Facts
 from bench.scenario import Durability
 from bench.tune.judge import Pair
@@ -53,9 +53,7 @@ class Record:
 
     def write(self, file: Path) -> None:
         """At once or not at all, so that an interrupt leaves what was there."""
-        beside = file.with_name(file.name + ".new")
-        beside.write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
-        os.replace(beside, file)
+        write_whole(file, asdict(self))
 
     @classmethod
     def read(cls, file: Path, durability: Durability, minutes: float) -> Record:
