@@ -40,6 +40,7 @@ from bench.files import write_whole
 from bench.findings import Findings
 from bench.options import EXIT_STATUS, UsageError
 from bench.page import command as page
+from bench.page.command import NoResultsError
 from bench.page.theme import MissingExtraError
 from bench.peers import command as peers
 from bench.readme import ReadmeError
@@ -112,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_whole(options.json, {"command": options.command} | found.content)
     except UsageError as error:
         parser.error(str(error))
-    except (CrewError, CompilerError, CostError, MissingExtraError, ReadmeError) as error:
+    except (CrewError, CompilerError, CostError, MissingExtraError, NoResultsError, ReadmeError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
