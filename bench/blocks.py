@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Any
 
-from bench import bare as bare_bench
-from bench import costs as costs_bench
-from bench import flat as flat_bench
-from bench.accounting import Account
 from bench.latency import Latency
-from bench.machine import describe
 from bench.peers.catalogue import CATALOGUE
 from bench.peers.contest import Contest
 from bench.peers.render import Comparison, comparisons
-from bench.phase import Phase
+from bench.printed import phases_of
 from bench.recorded import Recorded
-from bench.report import LATENCY_HEADER, fact_rows, latency_rows, load_line
+from bench.report import fact_rows, load_line
 from bench.scenario import Scenario
-from bench.table import table
 from bench.takeover import percentile
 from bench.targets import Verdict
-from bench.verdicts import verdict_table
 
 LONGEST = "longest call, ms: median of the rounds' longest, and of all rounds"
 
@@ -40,10 +32,6 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def printed(*parts: str) -> str:
-    return "```\n" + "\n\n".join(parts) + "\n```"
-
-
 def missed(verdicts: Sequence[Verdict]) -> str:
     """A line for each promise that was not kept, or that all were."""
     lines = [f"- missed: {one.promise}; measured {one.measured}" for one in verdicts if not one.passed]
@@ -51,18 +39,6 @@ def missed(verdicts: Sequence[Verdict]) -> str:
 
 
 # -- the main job -----------------------------------------------------------------------------------------------------
-
-
-def main_job(result: Recorded) -> str:
-    """As it prints it, without its notes."""
-    phases = phases_of(result)
-    return printed(
-        describe(dict(result.machine)),
-        load_line(Scenario(**result["scenario"])),
-        table(LATENCY_HEADER, latency_rows(phases), left=2),
-        table(("", *(phase.name for phase in phases)), fact_rows(phases)),
-        verdict_table(result.verdicts),
-    )
 
 
 def hammer(plain: Recorded, killed: Recorded) -> str:
@@ -74,18 +50,6 @@ def hammer(plain: Recorded, killed: Recorded) -> str:
     ]
     header = [f"{load_line(Scenario(**result['scenario']))}" for result in (plain, killed)]
     return markdown(("", *header), rows)
-
-
-def phases_of(result: Recorded) -> list[Phase]:
-    """As they were before they became JSON."""
-    return [_phase(content) for content in result["phases"]]
-
-
-def _phase(content: Mapping[str, Any]) -> Phase:
-    fields = {name: content[name] for name in Phase.__slots__ if name in content and name != "curves"}
-    latency = {name: Latency(**found) for name, found in content["latency"].items()}
-    account = Account(**{"retried": 0} | content["account"])  # results from before there were retries have none
-    return Phase(**{"has_order": True} | fields | {"latency": latency, "account": account})
 
 
 def _two(latency: Latency) -> str:
@@ -126,24 +90,6 @@ def bare(result: Recorded) -> str:
     )
 
 
-def bare_printed(result: Recorded) -> str:
-    """As the command prints it."""
-    compared = [
-        bare_bench.Comparison(one["operation"], one["against"], one["ours"], one["theirs"])
-        for one in result["microseconds"]
-    ]
-    report = bare_bench.BareReport(dict(result.machine), result["operations"], result["batch"], compared)
-    return printed(bare_bench.render(report))
-
-
-def flat_printed(result: Recorded) -> str:
-    """As the command prints it."""
-    depths, finished, delayed, operations = (result[name] for name in ("depths", "finished", "delayed", "operations"))
-    rows = [flat_bench.Row(row["operation"], row["p50"]) for row in result["rows"]]
-    report = flat_bench.FlatReport(dict(result.machine), depths, finished, delayed, operations, rows)
-    return printed(flat_bench.render(report))
-
-
 def flat_ratios(result: Recorded) -> list[float]:
     """Deepest : shallowest, of each operation."""
     return [row["ratio"] for row in result["rows"]]
@@ -159,15 +105,6 @@ def flat(result: Recorded) -> str:
         *((f"{name} (one of the five that grew most)", f"{ratios[name]:.2f}") for name in dearest),
     ]
     return markdown((f"p50 with {depths} ready tasks", "ratio"), rows)
-
-
-def costs_printed(result: Recorded) -> str:
-    """As the command prints it."""
-    counted = [
-        costs_bench.Cost(costs_bench.Subject(**one["subject"]), one["wal_pages"], one["instructions"])
-        for one in result["costs"]
-    ]
-    return printed(costs_bench.render(costs_bench.CostReport(dict(result.machine), result["operations"], counted)))
 
 
 # -- many processes ---------------------------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
-from bench.blocks import compared, figure, flat_ratios, markdown, phases_of
+from bench.blocks import compared, figure, flat_ratios, markdown
 from bench.phase import Phase
+from bench.printed import phases_of
 from bench.recorded import Recorded
 from bench.targets import BUSY_PERCENT, CLAIM_MS, ENQUEUE_MS
 

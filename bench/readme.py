@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import blocks, main_numbers
+from bench import blocks, main_numbers, printed
 from bench.bounds import unbacked
 from bench.findings import Findings
 from bench.options import RESULTS
@@ -54,14 +54,14 @@ BLOCKS: Mapping[str, Block] = {
     "machines": Block(main_numbers.MAIN, main_numbers.machines, signed=False),
     "missed": Block(None, main_numbers.missed, signed=False),
     "all-machines": Block(None, main_numbers.machines, signed=False),
-    "run-normal": Block(("run-normal",), blocks.main_job),
-    "run-full": Block(("run-full",), blocks.main_job),
+    "run-normal": Block(("run-normal",), printed.main_job),
+    "run-full": Block(("run-full",), printed.main_job),
     "hammer": Block(("hammer", "hammer-kill"), blocks.hammer),
     "bare": Block(("bare",), blocks.bare),
-    "bare-printed": Block(("bare",), blocks.bare_printed),
-    "costs-printed": Block(("costs",), blocks.costs_printed),
+    "bare-printed": Block(("bare",), printed.bare_operations),
+    "costs-printed": Block(("costs",), printed.designs),
     "flat": Block(("flat",), blocks.flat),
-    "flat-printed": Block(("flat",), blocks.flat_printed),
+    "flat-printed": Block(("flat",), printed.depths),
     "contention": Block(("contend",), blocks.contention),
     "together": Block(("group",), blocks.together),
     "fewer": Block(("group",), blocks.fewer),
