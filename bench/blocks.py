@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
+from typing import Any
 
 from bench.latency import Latency
 from bench.peers.catalogue import CATALOGUE
@@ -175,18 +176,25 @@ def pairs(result: Recorded) -> str:
     rows = []
     for contest in result["contests"]:
         ours, theirs = contest["figures"].values()
-        for title, key in (
-            ("operations/s", "operations"),
-            ("enqueues/s", "enqueued"),
-            ("completed/s", "completed"),
-            ("longest call, ms, median of the rounds' longest", "longest"),
-            ("longest call of all rounds, ms", "longest_of_all"),
-        ):
-            times = ours[key] / theirs[key] if theirs[key] else 0.0
-            rows.append((title, contest["durability"], figure(ours[key]), figure(theirs[key]), figure(times)))
-    processes = f"{result['producers']} + {result['workers']} processes, end to end"
+        rounds = list(zip(contest["ours"], contest["theirs"], strict=True))
+        for title, key, of_round in PAIR_ROWS:
+            ratios = [of_round(mine) / other for mine, its in rounds if (other := of_round(its))]
+            times = figure(median(ratios)) if ratios else ""
+            rows.append((title, contest["durability"], figure(ours[key]), figure(theirs[key]), times))
+        longest = (figure(side["longest_of_all"]) for side in (ours, theirs))
+        rows.append(("longest call of all rounds, ms", contest["durability"], *longest, ""))
+    processes = f"{result['producers']} + {result['workers']} processes, end to end, medians of the rounds"
     sides = result["contests"][0]["figures"]
-    return f"{markdown((processes, 'durability', *sides, 'ratio'), rows)}\n\n{missed(result.verdicts)}"
+    return f"{markdown((processes, 'durability', *sides, 'ratio in a round'), rows)}\n\n{missed(result.verdicts)}"
+
+
+PAIR_ROWS: Sequence[tuple[str, str, Callable[[Mapping[str, Any]], float]]] = (
+    ("operations/s", "operations", lambda turn: sum(turn["rates"].values())),
+    ("enqueues/s", "enqueued", lambda turn: turn["rates"]["enqueue"]),
+    ("completed/s", "completed", lambda turn: turn["rates"]["complete"]),
+    ("longest call of a round, ms", "longest", lambda turn: max(one["max"] for one in turn["latency"].values())),
+)
+"""What of the figures, and how it comes from a turn."""
 
 
 def waking(wake: Recorded, idle: Recorded) -> str:
