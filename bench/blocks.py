@@ -257,7 +257,7 @@ def _longest(side: Mapping[str, float]) -> str:
 
 def compared(result: Recorded) -> list[Comparison]:
     """Every figure of ours beside every peer's."""
-    contest = Contest.read(result.file)
+    contest = Contest.parse(dict(result.content))
     chosen = [peer for peer in CATALOGUE if peer.name in contest.peers and peer.name not in contest.missing]
     return comparisons(contest, chosen)
 
@@ -270,7 +270,7 @@ def peers(result: Recorded) -> str:
     ]
     missing = [f"- not measured: {name}: {reason}" for name, reason in result["missing"].items()]
     behind = [
-        (one.group.name, one.figure.title, one.peer.name, figure(one.ours), figure(one.theirs), figure(one.times))
+        (one.group.name, one.figure.title, one.peer.name, figure(one.ours), figure(one.theirs), str(one))
         for one in found
         if one.verdict == "behind"
     ]

@@ -1,7 +1,9 @@
 """The highest arrival rate at which the targets are kept, found by bracketing.
 
 The closed loop says where to look: its rate is the first to be tried. Upwards by GROWTH while the targets are kept,
-downwards while they are not, and then between the highest that kept them and the lowest that did not.
+downwards while they are not, and then between the highest that kept them and the lowest that did not. What is found so
+may have been lucky: it counts when it keeps them again in CONFIRMATIONS fresh probes, all of them; else a rate CLOSE
+below it is held to the same.
 """
 
 from __future__ import annotations
@@ -27,13 +29,19 @@ GROWTH = 1.5
 CLOSE = 1.1
 """Two rates as close as that are the answer."""
 MOST_PROBES = 16
+CONFIRMATIONS = 2
+MOST_CONFIRMED = 8
+"""Rates that are tried so, each below the last."""
 LOWEST_RATE = 1.0
 HEADER = ("rate, tasks/s", "enqueue p99 ms", "claim p99 ms", "busy", "never issued", "backlog", "")
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One rate, tried. `backlog`: tasks that the workers had not completed at the end of the window."""
+    """One rate, tried. `backlog`: tasks that waited at the end of the window, or were with a worker.
+
+    `confirms` is whether it was tried to see if the rate found holds.
+    """
 
     rate: float
     enqueue_p99: float
@@ -42,27 +50,33 @@ class Probe:
     missed: int
     backlog: int
     passed: bool
+    confirms: bool = False
 
     @classmethod
-    def of(cls, phase: Phase, behind_seconds: float) -> Probe:
+    def of(cls, phase: Phase, waiting: int, behind_seconds: float) -> Probe:
+        """`waiting` is how many tasks there were when the window opened: what they fall by is part of keeping up."""
         assert phase.rate is not None
-        # What the producers had enqueued by then, and the workers not completed.
-        backlog = phase.latency["enqueue"].count - phase.missed_arrivals - phase.latency["complete"].count
+        # What was there, and what the producers had enqueued by then, less what the workers had completed.
+        enqueued = phase.latency["enqueue"].count - phase.missed_arrivals
+        backlog = waiting + enqueued - phase.latency["complete"].count
         kept = all(verdict.passed for verdict in judge([phase]))
-        keeps_up = phase.missed_arrivals == 0 and backlog <= phase.rate * behind_seconds
+        falls = waiting / CLEARED_SECONDS * phase.seconds
+        allowed = max(0.0, waiting - falls) + phase.rate * behind_seconds
         return cls(
             phase.rate,
             phase.latency["enqueue"].p99,
             phase.latency["claim"].p99,
             phase.busy_share,
             phase.missed_arrivals,
-            max(0, backlog),
-            kept and keeps_up,
+            backlog,
+            kept and phase.missed_arrivals == 0 and backlog <= allowed,
         )
 
 
 BEHIND_SECONDS = 0.25
 """Workers that are further behind at the end don't keep up."""
+CLEARED_SECONDS = 60.0
+"""So soon a backlog that is there at the beginning has to be gone, at the pace of the window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +87,9 @@ class CapacityReport(Judged):
 
     @property
     def rate(self) -> float:
-        """The highest that kept the targets; 0 when none did."""
-        return max((probe.rate for probe in self.probes if probe.passed), default=0.0)
+        """The one that kept the targets in all of the last probes; 0 when none did."""
+        last = self.probes[-CONFIRMATIONS:]
+        return last[-1].rate if last and all(probe.passed and probe.confirms for probe in last) else 0.0
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -92,7 +107,7 @@ def measure(scenario: Scenario, folder: Path) -> CapacityReport:
     def probe(rate: float) -> Probe:
         with scratch_folder(folder) as place:
             phase = run_phase(f"paced {rate:,.0f}/s", replace(scenario, rate=rate), place / "paced")
-        found = Probe.of(phase, BEHIND_SECONDS + scenario.delay_seconds / DELAYED_EVERY)
+        found = Probe.of(phase, scenario.backlog, BEHIND_SECONDS + scenario.delay_seconds / DELAYED_EVERY)
         note(f"{rate:,.0f}/s: {'kept' if found.passed else 'not kept'}")
         return found
 
@@ -100,7 +115,11 @@ def measure(scenario: Scenario, folder: Path) -> CapacityReport:
 
 
 def search(probe: Callable[[float], Probe], first: float) -> list[Probe]:
-    """Every probe made, in order. A rate that failed is tried once more: a moment of the machine's is no answer."""
+    """Every probe made, in order; the last CONFIRMATIONS confirm the rate found, if there is one.
+
+    On the way a rate that failed is tried once more, as a moment of the machine's is no answer: that alone would find
+    rates that are kept every other time.
+    """
     probes: list[Probe] = []
 
     def passes(rate: float) -> bool:
@@ -123,7 +142,16 @@ def search(probe: Callable[[float], Probe], first: float) -> list[Probe]:
             rate = high / GROWTH
         else:
             rate = (low * high) ** 0.5
+    for _ in range(MOST_CONFIRMED if low else 0):
+        if all(_again(probe, low, probes) for _ in range(CONFIRMATIONS)):
+            break
+        low /= CLOSE
     return probes
+
+
+def _again(probe: Callable[[float], Probe], rate: float, probes: list[Probe]) -> bool:
+    probes.append(replace(probe(rate), confirms=True))
+    return probes[-1].passed
 
 
 def render(report: CapacityReport) -> str:
@@ -133,7 +161,14 @@ def render(report: CapacityReport) -> str:
         f"{scenario.producers} producers, {scenario.workers} workers, {scenario.seconds:g} s a probe;"
         f" the closed loop got {report.closed:,.0f} tasks/s through;\n"
         "a rate is kept when enqueue and claim p99 and SQLITE_BUSY are within the targets and "
-        f"the workers are at most {BEHIND_SECONDS:g} s behind at the end"
+        f"the workers are at most {BEHIND_SECONDS:g} s behind at the end;\n"
+        f"the answer is a rate that was kept in {CONFIRMATIONS} fresh probes on end"
+        + (
+            f"; the {scenario.backlog:,} tasks that wait at first must fall so fast that they are gone within"
+            f" {CLEARED_SECONDS:g} s"
+            if scenario.backlog
+            else ""
+        )
     )
     rows = [
         [
@@ -143,7 +178,7 @@ def render(report: CapacityReport) -> str:
             f"{probe.busy_share:.3%}",
             f"{probe.missed:,}",
             f"{probe.backlog:,}",
-            "kept" if probe.passed else "not kept",
+            ("kept" if probe.passed else "not kept") + (", to confirm" if probe.confirms else ""),
         ]
         for probe in report.probes
     ]

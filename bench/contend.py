@@ -7,7 +7,7 @@ both.
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,9 +24,9 @@ from bench.scratch import scratch_folder
 from bench.table import table
 from bench.targets import Verdict
 from bench.trace import Trace
-from bench.turn import Figures, Turn, ratio
+from bench.turn import Figures, Ratios, Turn, middle
 from bench.verdicts import Judged, verdict_table
-from bench.waiting import PlainWaiting
+from bench.waiting import ALSO, PlainWaiting
 
 OURS, THEIRS = "prismq", "SQLite's own waiting"
 SIDES: dict[str, type[Scenario]] = {OURS: Scenario, THEIRS: PlainWaiting}
@@ -75,6 +75,10 @@ class Contest:
     def figures(self) -> dict[str, Figures]:
         return {OURS: Figures.of(self.ours), THEIRS: Figures.of(self.theirs)}
 
+    def rounds(self) -> list[dict[str, Figures]]:
+        pairs = zip(self.ours, self.theirs, strict=True)
+        return [{OURS: Figures.of([ours]), THEIRS: Figures.of([theirs])} for ours, theirs in pairs]
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"figures": {side: asdict(figures) for side, figures in self.figures().items()}}
 
@@ -89,7 +93,7 @@ class ContendReport(Judged):
 
     @property
     def verdicts(self) -> list[Verdict]:
-        return judge(self.enqueuing.figures(), self.mixed.figures())
+        return judge(self.enqueuing.rounds(), self.mixed.rounds())
 
     def as_json(self) -> dict[str, Any]:
         """Everything, latencies in unrounded milliseconds."""
@@ -107,19 +111,21 @@ def measure(folder: Path, processes: int, rounds: int, seconds: float) -> Conten
     return ContendReport(facts, seconds, enqueuing, mixed)
 
 
-def judge(enqueuing: Mapping[str, Figures], mixed: Mapping[str, Figures]) -> list[Verdict]:
+def judge(enqueuing: Sequence[Mapping[str, Figures]], mixed: Sequence[Mapping[str, Figures]]) -> list[Verdict]:
     """Against SQLite's own waiting where many enqueue; alone where workers have to keep their share."""
-    ours, theirs, pair = enqueuing[OURS], enqueuing[THEIRS], mixed[OURS]
-    shorter = ratio(theirs.longest, ours.longest)
-    throughput = ratio(ours.enqueued, theirs.enqueued)
-    share = pair.completed_share
+    shorter = Ratios.between(enqueuing, THEIRS, OURS, "longest")
+    throughput = Ratios.between(enqueuing, OURS, THEIRS, "enqueued")
+    share = middle(mixed, OURS, "completed_share")
+    splits = {kind: middle(mixed, OURS, f"{kind}_split") for kind in ("producer", "worker")}
     return [
-        Verdict(f"longest call {SHORTER_TIMES:g} times shorter", f"{shorter:.1f} times", shorter >= SHORTER_TIMES),
-        Verdict(f"throughput >= {THROUGHPUT_SHARE:g} times", f"{throughput:.2f} times", throughput >= THROUGHPUT_SHARE),
+        Verdict(f"longest call {SHORTER_TIMES:g} times shorter", f"{shorter} times", shorter.middle >= SHORTER_TIMES),
+        Verdict(
+            f"throughput >= {THROUGHPUT_SHARE:g} times", f"{throughput} times", throughput.middle >= THROUGHPUT_SHARE
+        ),
         Verdict(f"completed : enqueued >= {COMPLETED_SHARE:g}", f"{share:.3f}", share >= COMPLETED_SHARE),
         *(
-            Verdict(f"most : least served <= {SPLIT:g}, {kind}", f"{found:.2f}", 0 < found <= SPLIT)
-            for kind, found in (("producers", pair.producer_split), ("workers", pair.worker_split))
+            Verdict(f"most : least served <= {SPLIT:g}, {kind}s", f"{found:.2f}", 0 < found <= SPLIT)
+            for kind, found in splits.items()
         ),
     ]
 
@@ -131,7 +137,7 @@ def render(report: ContendReport) -> str:
         f"medians of {len(enqueuing.ours)} interleaved rounds, {report.seconds:g} s a side, in a closed loop;"
         " max: the median of the rounds' longest calls;\n"
         "most : least: calls of the most served process : those of the least served;"
-        f" ratio: {OURS} : {THEIRS}"
+        f" ratio: {OURS} : {THEIRS}, the median of the rounds', their least and largest;\n{ALSO}"
     )
     return "\n\n".join(
         (
@@ -191,7 +197,5 @@ def _contest(folder: Path, producers: int, workers: int, rounds: int, seconds: f
 def _table(contest: Contest, columns: Columns) -> str:
     figures = contest.figures()
     rows = [[side, *(format(getattr(one, field), form) for _, field, form in columns)] for side, one in figures.items()]
-    ours, theirs = figures.values()
-    pairs = [(getattr(ours, field), getattr(theirs, field)) for _, field, _ in columns]
-    ratios = [f"{one / other:.3f}" if other else "-" for one, other in pairs]
+    ratios = [Ratios.between(contest.rounds(), OURS, THEIRS, field).cell for _, field, _ in columns]
     return table((contest.name, *(name for name, *_ in columns)), [*rows, ["ratio", *ratios]])

@@ -27,9 +27,9 @@ from bench.scratch import scratch_folder
 from bench.table import table
 from bench.targets import Verdict
 from bench.trace import Trace
-from bench.turn import Figures, Turn, ratio
+from bench.turn import Figures, Ratios, Turn, middle
 from bench.verdicts import Judged, verdict_table
-from bench.waiting import PlainWaiting
+from bench.waiting import ALSO, PlainWaiting
 
 GATE, PLAIN = "gate", "SQLite's own waiting"
 SIDES: Mapping[str, tuple[type[Scenario], bool]] = {
@@ -61,6 +61,10 @@ class Contest:
     def figures(self) -> dict[str, Figures]:
         return {side: Figures.of(turns) for side, turns in self.turns.items()}
 
+    def rounds(self) -> list[dict[str, Figures]]:
+        together = zip(*self.turns.values(), strict=True)
+        return [dict(zip(self.turns, (Figures.of([turn]) for turn in turns), strict=True)) for turns in together]
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"figures": {side: asdict(figures) for side, figures in self.figures().items()}}
 
@@ -77,7 +81,7 @@ class GroupReport(Judged):
     def verdicts(self) -> list[Verdict]:
         verdicts = []
         for contest, caller in zip(self.contests, self.lone, strict=True):
-            verdicts += judge(contest.durability, contest.figures())
+            verdicts += judge(contest.durability, contest.rounds())
             verdicts += lone.judge(caller.durability, caller.ratios())
         astray = sum(contest.astray for contest in (*self.contests, *self.few))
         return [*verdicts, Verdict("every task in the file, once", f"{astray:,} not", astray == 0)]
@@ -107,16 +111,15 @@ def measure(
     return GroupReport(facts, contests, few, callers)
 
 
-def judge(durability: Durability, figures: Mapping[str, Figures]) -> list[Verdict]:
+def judge(durability: Durability, rounds: Sequence[Mapping[str, Figures]]) -> list[Verdict]:
     """Against the others' throughput; nothing measured is nothing kept."""
     verdicts = []
     for other, times in TIMES[durability].items():
-        found = ratio(figures[TOGETHER].enqueued, figures[other].enqueued)
-        verdicts.append(
-            Verdict(f"{durability}: throughput >= {times:g} times, {other}", f"{found:.2f} times", found >= times)
-        )
+        found = Ratios.between(rounds, TOGETHER, other, "enqueued")
+        promise = f"{durability}: throughput >= {times:g} times, {other}"
+        verdicts.append(Verdict(promise, f"{found} times", found.middle >= times))
     if durability in P99_MS:
-        limit, p99 = P99_MS[durability], figures[TOGETHER].p99
+        limit, p99 = P99_MS[durability], middle(rounds, TOGETHER, "p99")
         verdicts.append(Verdict(f"{durability}: p99 < {limit:g} ms", f"{p99:.3f} ms", 0 < p99 < limit))
     return verdicts
 
@@ -129,9 +132,9 @@ def render(report: GroupReport) -> str:
         f"{first.processes} processes that enqueue in a closed loop: medians of {len(first.turns[TOGETHER])}"
         f" interleaved rounds, {first.seconds:g} s a side;\n"
         "max: the median of the rounds' longest calls; most : least: calls of the most served process : those of the"
-        " least served;\n"
+        " least served; ratios: the median of the rounds', their least and largest;\n"
         f"few processes: {len(few.turns[TOGETHER])} rounds, {few.seconds:g} s a side;"
-        " lone caller: one process alone on two files, in turn"
+        " lone caller: one process alone on two files, in turn;\n" + ALSO
     )
     return "\n\n".join(
         (
@@ -197,8 +200,8 @@ def _contest_table(contest: Contest) -> str:
     fields = [(field, form) for _, field, form in ENQUEUING_COLUMNS]
     rows = [[side, *(format(getattr(one, field), form) for field, form in fields)] for side, one in figures.items()]
     for other in (GATE, PLAIN):
-        pairs = [(getattr(figures[TOGETHER], field), getattr(figures[other], field)) for field, _ in fields]
-        rows.append([f"{TOGETHER} : {other}", *(f"{ratio(*pair):.3f}" if pair[1] else "-" for pair in pairs)])
+        ratios = [Ratios.between(contest.rounds(), TOGETHER, other, field).cell for field, _ in fields]
+        rows.append([f"{TOGETHER} : {other}", *ratios])
     return table(
         (f"{contest.durability}, {contest.processes} processes", *(name for name, *_ in ENQUEUING_COLUMNS)), rows
     )
@@ -214,7 +217,7 @@ def _few_table(few: Sequence[Contest]) -> str:
                 contest.durability,
                 f"{together.enqueued:,.0f}",
                 f"{gate.enqueued:,.0f}",
-                f"{ratio(together.enqueued, gate.enqueued):.2f}",
+                Ratios.between(contest.rounds(), TOGETHER, GATE, "enqueued").cell,
                 f"{together.p99:.3f}",
                 f"{gate.p99:.3f}",
             ]

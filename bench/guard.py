@@ -1,7 +1,7 @@
 """Holds what an operation costs, WAL pages and CPU instructions, against a baseline in the repository.
 
 Instructions are those within the C module and the SQLite below it, and the rest: Python. Apart, since a slower C part
-would hide behind the interpreter's share.
+would hide behind the interpreter's share, and since with another Python those in C can still be compared.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,6 +33,8 @@ TASKS = 500
 PREFIX = "prismq_"
 """Of the C module's entry points."""
 KINDS = ("pages", "C instructions", "Python instructions")
+INDEPENDENT: Mapping[str, Collection[str]] = {"C instructions": ("Python",), "Python instructions": ()}
+"""What of a toolchain each kind does not depend on; pages depend on nothing of it."""
 HEADER = (
     *("operation", "pages: baseline", "now", "change"),
     *("instructions, C: baseline", "now", "change"),
@@ -78,10 +80,9 @@ class Row:
 
     @property
     def passed(self) -> bool:
-        """An operation that the baseline doesn't have would not be guarded: it fails."""
-        return any(before is not None for before in self.before) and all(
-            change is None or change <= self.tolerance for change in self.changes
-        )
+        """An operation that one of the two doesn't have is not guarded: it fails."""
+        known = [change for change in self.changes if change is not None]
+        return bool(known) and max(known) <= self.tolerance
 
     @property
     def is_cheaper(self) -> bool:
@@ -90,7 +91,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class GuardReport:
-    """`differences` say why instructions are not compared; `spreads` is by how much each count of several differs."""
+    """`dropped` are the kinds that can't be compared, `differences` say why; `spreads` is by how much each count of
+    several differs. With `required` that instructions in C are not compared is a failure."""
 
     baseline: Count
     now: Count
@@ -98,27 +100,37 @@ class GuardReport:
     rows: list[Row]
     spreads: dict[str, float]
     repeats: int = 1
+    dropped: Sequence[str] = ()
+    required: bool = False
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether what was to be compared is not."""
+        return self.required and "C instructions" in self.dropped
 
     @property
     def passed(self) -> bool:
-        return all(row.passed for row in self.rows)
+        return all(row.passed for row in self.rows) and not self.is_blind
 
     def as_json(self) -> dict[str, Any]:
         rows = [asdict(row) | {"changes": row.changes, "passed": row.passed} for row in self.rows]
         return asdict(self) | {"rows": rows}
 
 
-def check(folder: Path, file: Path, tolerance: float, repeats: int = 1) -> GuardReport:
-    """Hold what is there now against the baseline in `file`, counted for as many tasks; of several counts the worst."""
+def check(folder: Path, file: Path, tolerance: float, repeats: int = 1, required: bool = False) -> GuardReport:
+    """Hold what is there now against the baseline in `file`, counted for as many tasks; of several counts the worst.
+
+    With `required` it fails where instructions in C can't be compared, as then a slower one would not be seen.
+    """
     baseline, here = Count.read(file), toolchain()
-    instructions = not different(baseline.toolchain, here)
+    instructions = set(_dropped(baseline.toolchain, here)) != set(INDEPENDENT)
     counts = []
     for number in range(repeats):
         with scratch_folder(folder) as place:
             label = f"guard, {number + 1} of {repeats}"
             counts.append(measure(place, baseline.tasks, here, instructions, label))
     report = compare(baseline, worst(counts), tolerance)
-    return replace(report, spreads=spreads(counts), repeats=repeats)
+    return replace(report, spreads=spreads(counts), repeats=repeats, required=required)
 
 
 def update(folder: Path, file: Path, tasks: int, tolerance: float) -> GuardReport:
@@ -175,28 +187,32 @@ def measure(folder: Path, tasks: int, here: dict[str, str], instructions: bool, 
 
 
 def compare(baseline: Count, now: Count, tolerance: float) -> GuardReport:
-    """Instructions only if both counts are of the same toolchain."""
-    differences = different(baseline.toolchain, now.toolchain)
-    kinds = KINDS[:1] if differences else KINDS
+    """Every operation of either; instructions only if what they depend on of the toolchain is the same for both."""
+    dropped = _dropped(baseline.toolchain, now.toolchain)
 
     def figures(costs: Mapping[str, float]) -> tuple[float | None, ...]:
-        return tuple(costs.get(kind) if kind in kinds else None for kind in KINDS)
+        return tuple(None if kind in dropped else costs.get(kind) for kind in KINDS)
 
     rows = [
-        Row(operation, figures(baseline.costs.get(operation, {})), figures(costs), tolerance)
-        for operation, costs in now.costs.items()
+        Row(operation, figures(baseline.costs.get(operation, {})), figures(now.costs.get(operation, {})), tolerance)
+        for operation in dict.fromkeys((*now.costs, *baseline.costs))
     ]
-    return GuardReport(baseline, now, differences, rows, dict.fromkeys(KINDS, 0.0))
+    differences = [
+        f"{name} {baseline.toolchain.get(name, 'unknown')!r} there, {now.toolchain.get(name, 'unknown')!r} here"
+        for name in different(baseline.toolchain, now.toolchain)
+    ]
+    return GuardReport(baseline, now, differences, rows, dict.fromkeys(KINDS, 0.0), dropped=dropped)
 
 
 def different(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """In what two toolchains differ."""
-    names = dict.fromkeys((*before, *now))
-    return [
-        f"{name} {before.get(name, 'unknown')!r} there, {now.get(name, 'unknown')!r} here"
-        for name in names
-        if before.get(name) != now.get(name)
-    ]
+    return [name for name in dict.fromkeys((*before, *now)) if before.get(name) != now.get(name)]
+
+
+def _dropped(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The kinds that two toolchains make incomparable."""
+    names = set(different(before, now))
+    return [kind for kind, independent in INDEPENDENT.items() if names - set(independent)]
 
 
 def render(report: GuardReport) -> str:
@@ -229,6 +245,9 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--tolerance", type=positive, default=5.0, metavar="PERCENT", help="growth that passes (default 5)"
     )
+    parser.add_argument(
+        "--require-instructions", action="store_true", help="fail where instructions in C can't be compared"
+    )
     parser.add_argument("--tasks", type=whole, metavar="N", help=f"with --update: of each operation (default {TASKS})")
     parser.add_argument(
         "--repeats", type=whole, metavar="N", help="count so often, and judge the worst: does chance trip the guard?"
@@ -249,7 +268,7 @@ def run(options: Namespace, folder: Path) -> Findings:
     if options.update:
         report = update(folder, options.baseline, options.tasks or TASKS, options.tolerance)
     else:
-        report = check(folder, options.baseline, options.tolerance, options.repeats or 1)
+        report = check(folder, options.baseline, options.tolerance, options.repeats or 1, options.require_instructions)
     written = f"\n\nwritten: {options.baseline}" if options.update else ""
     return Findings(render(report) + written, report.as_json(), options.update or report.passed)
 
@@ -257,12 +276,21 @@ def run(options: Namespace, folder: Path) -> Findings:
 def _notes(report: GuardReport) -> list[str]:
     cheaper = [row.operation for row in report.rows if row.passed and row.is_cheaper]
     new = [row.operation for row in report.rows if row.operation not in report.baseline.costs]
+    gone = [row.operation for row in report.rows if row.operation not in report.now.costs]
     notes = []
     if report.repeats > 1:
         said = ", ".join(f"{kind} {report.spreads[kind]:.2f} %" for kind in KINDS)
         notes.append(f"the worst of {report.repeats} counts; they differ by at most: {said}")
-    if report.differences:
-        notes.append(f"instructions not compared, the toolchain is another: {'; '.join(report.differences)}")
+    if report.dropped:
+        kinds = " and ".join(report.dropped)
+        notes.append(f"{kinds} not compared, the toolchain is another: {'; '.join(report.differences)}")
+    if report.is_blind:
+        notes.append(
+            "FAIL: instructions in C were to be compared. On the commit that the baseline is of, with this toolchain:"
+            " python -m bench guard --update"
+        )
+    if gone:
+        notes.append(f"in the baseline, but not counted any more: {'; '.join(gone)}")
     if new:
         notes.append(f"not in the baseline, so write it anew (--update): {'; '.join(new)}")
     if cheaper:

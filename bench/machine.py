@@ -14,6 +14,24 @@ import prismq
 from prismq import TaskQueue
 
 Facts = dict[str, str | int]
+MAY_DIFFER = ("date", "durability")
+"""Facts that say nothing about whether two figures can stand side by side."""
+
+
+class OtherMachineError(ValueError):
+    """What is to be gone on with was measured on another machine, with another version or another driver."""
+
+
+def require_same(before: Facts, now: Facts) -> None:
+    """OtherMachineError unless figures measured `now` may be added to those of `before`."""
+    names = [name for name in dict.fromkeys((*before, *now)) if name not in MAY_DIFFER]
+    differing = [
+        f"{name.replace('_', ' ')} {before.get(name, 'unknown')} then, {now.get(name, 'unknown')} now"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]
+    if differing:
+        raise OtherMachineError(f"what it holds can't be gone on with here: {'; '.join(differing)}; begin anew")
 
 
 def machine_facts(folder: Path, queue: TaskQueue, durability: str) -> Facts:

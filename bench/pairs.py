@@ -26,7 +26,7 @@ from bench.scratch import scratch_folder
 from bench.table import table
 from bench.targets import Verdict
 from bench.trace import Trace
-from bench.turn import ratio
+from bench.turn import Ratios
 from bench.verdicts import Judged, verdict_table
 
 OURS, THEIRS = "prismq", "sqlite3 by hand"
@@ -56,6 +56,10 @@ class Contest:
     def figures(self) -> dict[str, PairFigures]:
         return {OURS: PairFigures.of(self.ours), THEIRS: PairFigures.of(self.theirs)}
 
+    def rounds(self) -> list[dict[str, PairFigures]]:
+        pairs = zip(self.ours, self.theirs, strict=True)
+        return [{OURS: PairFigures.of([ours]), THEIRS: PairFigures.of([theirs])} for ours, theirs in pairs]
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"figures": {side: asdict(figures) for side, figures in self.figures().items()}}
 
@@ -71,7 +75,7 @@ class PairsReport(Judged):
 
     @property
     def verdicts(self) -> list[Verdict]:
-        return [verdict for one in self.contests for verdict in judge(one.durability, one.figures())]
+        return [verdict for one in self.contests for verdict in judge(one.durability, one.rounds())]
 
     def as_json(self) -> dict[str, Any]:
         """Everything, latencies in unrounded milliseconds."""
@@ -92,18 +96,18 @@ def measure(
     return PairsReport(facts, producers, workers, seconds, contests)
 
 
-def judge(durability: Durability, figures: Mapping[str, PairFigures]) -> list[Verdict]:
+def judge(durability: Durability, rounds: Sequence[Mapping[str, PairFigures]]) -> list[Verdict]:
     """Nothing measured is nothing kept."""
-    ours, theirs = figures[OURS], figures[THEIRS]
-    times, limit = ratio(ours.operations, theirs.operations), OPERATIONS_TIMES[durability]
-    shorter = ratio(theirs.longest, ours.longest)
-    astray = ours.astray + theirs.astray
+    limit = OPERATIONS_TIMES[durability]
+    times = Ratios.between(rounds, OURS, THEIRS, "operations")
+    shorter = Ratios.between(rounds, THEIRS, OURS, "longest")
+    astray = sum(figures.astray for sides in rounds for figures in sides.values())
     return [
-        Verdict(f"{durability}: operations/s >= {limit:g} times", f"{times:.2f} times", times >= limit),
+        Verdict(f"{durability}: operations/s >= {limit:g} times", f"{times} times", times.middle >= limit),
         Verdict(
             f"{durability}: longest call {SHORTER_TIMES:g} times shorter",
-            f"{shorter:.1f} times",
-            shorter >= SHORTER_TIMES,
+            f"{shorter} times",
+            shorter.middle >= SHORTER_TIMES,
         ),
         Verdict(f"{durability}: nothing lost, nothing twice, on either side", f"{astray:,} tasks", astray == 0),
     ]
@@ -118,7 +122,8 @@ def render(report: PairsReport) -> str:
         f" {plain_queue.BUSY_TIMEOUT_MS} ms; one file each;\n"
         "longest call: the median of the rounds' longest; a worker that finds nothing sleeps in claim(wait=...),"
         " or asks each millisecond:\n"
-        f"such a wait is not in the latencies; ratio: {OURS} : {THEIRS}"
+        f"such a wait is not in the latencies; ratio: {OURS} : {THEIRS}, of rates and longest calls the median of the"
+        " rounds', their least and largest"
     )
     tables = [text for contest in report.contests for text in (_table(contest), _latency_table(contest))]
     return "\n\n".join((describe(report.machine), note, *tables, verdict_table(report.verdicts)))
@@ -176,8 +181,7 @@ def _theirs(label: str, scenario: Scenario, place: Path) -> PairTurn:
 def _table(contest: Contest) -> str:
     figures = contest.figures()
     rows = [[side, *(format(getattr(one, field), form) for _, field, form in COLUMNS)] for side, one in figures.items()]
-    pairs = [(getattr(figures[OURS], field), getattr(figures[THEIRS], field)) for _, field, _ in COLUMNS]
-    ratios = ["-" if not theirs else f"{ours / theirs:.3f}" for ours, theirs in pairs]
+    ratios = [Ratios.between(contest.rounds(), OURS, THEIRS, field).cell for _, field, _ in COLUMNS]
     return table((contest.durability, *(name for name, *_ in COLUMNS)), [*rows, ["ratio", *ratios]])
 
 

@@ -22,6 +22,7 @@ from bench.table import table
 from bench.targets import Verdict
 from bench.turn import ratio
 from bench.verdicts import Judged, verdict_table
+from bench.waiting import ALSO
 
 PROCESSES = (1, 2, 4, 8, 16)
 KEPT_SHARE = 0.7
@@ -72,7 +73,7 @@ def render(report: ScaleReport) -> str:
         f"processes that enqueue in a closed loop: medians of {len(first.turns[TOGETHER])} interleaved rounds,"
         f" {first.seconds:g} s a side;\n"
         "max: the median of the rounds' longest calls; most : least: calls of the most served process : those of the"
-        " least served"
+        f" least served;\n{ALSO}"
     )
     rows = []
     for contest in report.contests:

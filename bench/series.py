@@ -11,10 +11,10 @@ from typing import Any
 from bench.files import write_whole
 from bench.findings import Findings
 from bench.harness import PhaseChoice, Report, run_harness
-from bench.machine import Facts, describe
+from bench.machine import Facts, describe, machine_facts, require_same
 from bench.options import DURABILITIES, EXIT_STATUS, UsageError, add_driver, add_durabilities, positive
 from bench.progress import duration, note
-from bench.scenario import Driver, Durability
+from bench.scenario import Driver, Durability, Scenario
 from bench.scenarios import SCENARIOS
 from bench.scratch import scratch_folder
 from bench.table import table
@@ -84,17 +84,23 @@ class Series:
         ]
 
     @classmethod
-    def read(cls, file: Path) -> Series:
-        """A series that was written; ValueError when the file holds none."""
+    def read(cls, file: Path, folder: Path | None = None) -> Series:
+        """One that was written here, to go on with in `folder` (None: the system's temporary one); ValueError when the
+        file holds none, or one of another machine."""
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             outcomes = [
                 Outcome(**outcome | {"verdicts": [Verdict(**verdict) for verdict in outcome["verdicts"]]})
                 for outcome in content["outcomes"]
             ]
-            return cls(**content | {"settings": Settings(**content["settings"]), "outcomes": outcomes})
+            series = cls(**content | {"settings": Settings(**content["settings"]), "outcomes": outcomes})
         except (TypeError, KeyError, ValueError) as error:
             raise ValueError(f"{file} holds no series of scenarios ({error})") from error
+        if outcomes:
+            own = Scenario(driver=series.settings.driver)
+            with scratch_folder(folder) as place, own.open(place / "facts.db") as queue:
+                require_same(outcomes[-1].machine, machine_facts(place, queue, own.durability))
+        return series
 
 
 def play(series: Series, folder: Path, file: Path | None) -> None:
@@ -160,7 +166,7 @@ def run(options: Namespace, folder: Path) -> Findings:
         raise UsageError("--phase paced: needs --rate, as no capacity is measured")
     if options.resume:
         try:
-            series = Series.read(options.resume)
+            series = Series.read(options.resume, folder)
         except ValueError as error:
             raise UsageError(f"--resume: {error}") from error
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -82,6 +82,38 @@ class Figures:
             worker_split=middle(lambda turn: split(turn.completed)),
             busy=sum(turn.busy for turn in turns),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Ratios:
+    """One side's figures : the other's, round by round, so that a slow minute is in both or in neither."""
+
+    values: list[float]
+
+    @classmethod
+    def between(cls, rounds: Sequence[Mapping[str, Any]], one: str, other: str, field: str) -> Self:
+        """0 for a round in which there is nothing to compare with. Each round has the figures of its sides by name."""
+        return cls([ratio(getattr(sides[one], field), getattr(sides[other], field)) for sides in rounds])
+
+    @property
+    def middle(self) -> float:
+        return median(self.values)
+
+    def __str__(self) -> str:
+        """The median, and of several the least and the largest."""
+        spread = f" ({min(self.values):.2f} to {max(self.values):.2f})" if len(self.values) > 1 else ""
+        return f"{self.middle:.2f}{spread}"
+
+    @property
+    def cell(self) -> str:
+        """Of a table, where nothing to compare with is no 0."""
+        return str(self) if any(self.values) else "-"
+
+
+def middle(rounds: Sequence[Mapping[str, Any]], side: str, field: str) -> float:
+    """The median of a side's figures."""
+    found: float = median(getattr(sides[side], field) for sides in rounds)
+    return found
 
 
 def split(served: Sequence[int]) -> float:

@@ -51,6 +51,7 @@ ul.verdicts { list-style: none; margin: 14px 0 0; padding: 0; display: grid; gap
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 380px), 1fr)); font-size: 0.9rem; }
 ul.verdicts li { display: flex; gap: 10px; align-items: baseline; border-bottom: 1px solid var(--grid);
   padding: 3px 0; }
+ul.notes { color: var(--faint); font-size: 0.82rem; line-height: 1.4; margin: 14px 0 0; padding-left: 18px; }
 .mark { font-weight: 700; white-space: nowrap; }
 .kept { color: var(--good); }
 .missed { color: var(--bad); text-decoration: underline; }
@@ -147,7 +148,8 @@ def _section(section: Section) -> str:
         content = _grid([*figures, *tables])
     return (
         f'<section id="{section.name}">\n<h2>{escape(section.title)}</h2>\n<p class="lead">{escape(section.text)}</p>\n'
-        f'{content}{_verdicts(section)}\n<p class="made">Made by <code>{escape(section.command)}</code></p>\n</section>'
+        f"{content}{_notes(section)}{_verdicts(section)}\n"
+        f'<p class="made">Made by <code>{escape(section.command)}</code></p>\n</section>'
     )
 
 
@@ -199,6 +201,11 @@ def _verdicts(section: Section) -> str:
             f'<span class="measured">{escape(str(verdict["measured"]))}</span></li>'
         )
     return '<ul class="verdicts">\n' + "\n".join(lines) + "\n</ul>\n"
+
+
+def _notes(section: Section) -> str:
+    lines = "".join(f"<li>{escape(note)}</li>\n" for note in section.notes)
+    return f'<ul class="notes">\n{lines}</ul>\n' if lines else ""
 
 
 def _missing(missing: Sequence[Missing]) -> str:

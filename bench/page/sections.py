@@ -12,6 +12,12 @@ from typing import Any
 
 from bench.page import plots
 from bench.page.theme import Draw
+from bench.peers.catalogue import CATALOGUE, Peer
+from bench.peers.contest import Contest
+from bench.peers.measure import Group, groups
+from bench.peers.render import cell, compare
+from bench.tune.judge import TARGETS
+from bench.waiting import ALSO
 
 Result = dict[str, Any]
 """What a benchmark wrote."""
@@ -41,8 +47,8 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What one command has measured. `headlines` are figures for the top of the page, and what they are; `small`
-    plots stand side by side."""
+    """What one command has measured. `headlines` are figures for the top of the page, and what they are; `notes`
+    are sentences about single rows; `small` plots stand side by side."""
 
     name: str
     title: str
@@ -52,6 +58,7 @@ class Section:
     tables: Sequence[Table] = ()
     verdicts: Sequence[Mapping[str, Any]] = ()
     headlines: Sequence[tuple[str, str]] = ()
+    notes: Sequence[str] = ()
     small: bool = False
 
 
@@ -184,8 +191,8 @@ def scale(source: Source, result: Result) -> Section:
     return Section(
         "scale",
         source.title,
-        "Committing together (group commit), waiting in turn at a gate, and SQLite's own busy handler; all else is the"
-        " same code.",
+        "Committing together (group commit), waiting in turn at a gate, and SQLite's own busy handler. The rest is the"
+        f" same code but for one thing: {ALSO}.",
         source.command,
         found,
         tables,
@@ -372,43 +379,70 @@ def bare(source: Source, result: Result) -> Section:
     return Section("bare", source.title, text, source.command, [plot], tables)
 
 
+CHOSEN: Mapping[str, tuple[str, str, str]] = {
+    "enqueue_p50": ("single", "enqueue, one process", "p50, µs"),
+    "claim_p50": ("single", "claim, one process", "p50, µs"),
+    "batch": ("single", "enqueue in batches", "tasks/s"),
+    "completed": ("pairs", "producers and workers", "completed/s"),
+    "longest": ("pairs", "the longest call of those", "ms"),
+    "rate": ("drain", "workers drain a full queue", "tasks/s"),
+    "wake_p50": ("wake", "an idle worker has its task", "p50, ms"),
+    "idle": ("wake", "CPU of an idle worker", "% of a core"),
+}
+"""Figures of peers that are drawn: the group, of those whose names begin so the last, a title and the unit."""
+
+
 def peers(source: Source, result: Result) -> Section:
-    chosen = {
-        "enqueue_p50": ("single", "enqueue, one process", "p50, µs", ",.1f", False),
-        "claim_p50": ("single", "claim, one process", "p50, µs", ",.1f", False),
-        "batch": ("single", "enqueue in batches", "tasks/s", ",.0f", True),
-        "completed": ("pairs", "producers and workers", "completed/s", ",.0f", True),
-        "longest": ("pairs", "the longest call of those", "ms", ",.1f", False),
-        "rate": ("drain", "workers drain a full queue", "tasks/s", ",.0f", True),
-        "wake_p50": ("wake", "an idle worker has its task", "p50, ms", ",.3f", False),
-        "idle": ("wake", "CPU of an idle worker", "% of a core", ",.3f", False),
-    }
-    present = [name for name in result["peers"] if name not in result.get("missing", {})]
-    groups = list(dict.fromkeys(turn["group"] for turn in result["turns"]))
-
-    def middle(group: str, peer: str, key: str) -> float | None:
-        turns = [turn for turn in result["turns"] if (turn["group"], turn["peer"]) == (group, peer)]
-        values = [turn["figures"][key] for turn in turns if turn["figures"].get(key) is not None]
-        return median(values) if values else None
-
+    contest = Contest.parse(result)
+    present = [peer for peer in CATALOGUE if peer.name in contest.peers and contest.has(peer)]
+    measured = [one for one in groups(contest.sizes) if any(turn.group == one.name for turn in contest.turns)]
     found = []
-    for key, (kind, title, unit, form, more) in chosen.items():
-        group = next((name for name in reversed(groups) if name.startswith(kind)), None)
+    for key, (kind, title, unit) in CHOSEN.items():
+        group = next((one for one in reversed(measured) if one.name.startswith(kind)), None)
         if group is None:
             continue
-        values = {peer: middle(group, peer, key) for peer in present}
-        better = "longer is better" if more else "shorter is better"
-        ours = [peer for peer in present if peer.startswith("prismq")]
-        draw = partial(plots.bars, values, f"{unit} ({better}, logarithmic)", form, ours, log=True)
-        found.append(Plot(f"peers-{key.replace('_', '-')}", title, caption(result, f"{group}; medians."), draw))
-    tables = []
-    for group in groups:
-        keys = list(dict.fromkeys(key for turn in result["turns"] if turn["group"] == group for key in turn["figures"]))
-        rows = [[peer, *(_figure(middle(group, peer, key)) for key in keys)] for peer in present]
-        tables.append(Table(group, ("queue", *(key.replace("_", " ") for key in keys)), rows))
-    missing = "".join(f" Not measured: {name} ({reason})." for name, reason in result.get("missing", {}).items())
-    text = f"The same work on other queues, each in an environment of its own, interleaved.{missing}"
-    return Section("peers", source.title, text, source.command, found, tables, small=True)
+        figure = next(one for one in group.figures if one.key == key)
+        better = "shorter is better" if figure.less_is_better else "longer is better"
+        for durability in dict.fromkeys(peer.durability for peer in present):
+            side = [peer for peer in present if peer.durability == durability]
+            values = {peer.name: contest.medians(group, peer)[key] for peer in side}
+            ours = [peer.name for peer in side if peer.is_ours]
+            draw = partial(plots.bars, values, f"{unit} ({better}, logarithmic)", figure.form, ours, log=True)
+            rounds = max(len(contest.of(group, peer)) for peer in side)
+            said = f"{group.title}; medians, rounds: {rounds}."
+            facts = result["machine"] | {"durability": durability}
+            name = f"peers-{key.replace('_', '-')}-{durability}"
+            found.append(Plot(name, f"{title}, {durability}", caption({"machine": facts}, said), draw))
+    tables = [_peers_table(contest, group, present) for group in measured]
+    settings = [
+        [peer.name, peer.durability, ", ".join(f"{name} {value}" for name, value in read.items())]
+        for peer in present
+        if (read := contest.settings.get(peer.name))
+    ]
+    tables.append(Table("Settings, read back", ("queue", "held against prismq's", "its connection says"), settings))
+    notes = [
+        f"{peer.name}{f', {kind}' if kind else ''}: {note}" for peer in present for kind, note in peer.notes.items()
+    ]
+    notes += [f"Not measured: {name} ({reason})." for name, reason in contest.missing.items()]
+    text = (
+        "The same work on other queues, each in an environment of its own, interleaved. Those that sync every commit"
+        " are held against prismq with durability full, the others against it with durability normal."
+    )
+    return Section("peers", source.title, text, source.command, found, tables, notes=notes, small=True)
+
+
+def _peers_table(contest: Contest, group: Group, peers: Sequence[Peer]) -> Table:
+    """Medians, and in brackets how many times theirs ours is."""
+    rows = []
+    for peer in peers:
+        row = [peer.name]
+        for figure, value in zip(group.figures, contest.medians(group, peer).values(), strict=True):
+            held = compare(contest, group, figure, peer, peers)
+            row.append("-" if value is None else cell(group, figure, value) + (f" ({held.times:.2f})" if held else ""))
+        rows.append(row)
+    failed = [f"{peer.name}: {why[-1]}" for peer in peers if (why := contest.failures(group, peer))]
+    title = f"{group.title}; in brackets ours : theirs" + "".join(f"; failed: {one}" for one in failed)
+    return Table(title, ("queue", *(figure.title for figure in group.figures)), rows)
 
 
 def pairs(source: Source, result: Result) -> Section:
@@ -445,6 +479,9 @@ def pairs(source: Source, result: Result) -> Section:
     return Section("pairs", source.title, text, source.command, found, tables, result["verdicts"])
 
 
+TUNED = {target.key: target.title for target in TARGETS}
+
+
 def tune(source: Source, result: Result) -> Section:
     def interval(gain: Result) -> tuple[float, float, float]:
         return gain["middle"], gain["low"], gain["high"]
@@ -456,10 +493,11 @@ def tune(source: Source, result: Result) -> Section:
         rows[-1] += _gains(result["confirmed"])
     draw = partial(plots.ratios, shown, "operations/s, times the defaults'")
     plot = Plot("tune", "What other settings are worth here", caption(result, result["summary"]), draw)
-    header = ("change", "pairs", "operations/s", "p99 of a call", "tasks/s in batches")
+    targets = result["candidates"][0]["gains"] if result["candidates"] else {}
+    header = ("change", "pairs", *(TUNED.get(key, key) for key in targets))
     text = " ".join(result["findings"]) + " Lines are 95 % intervals, full dots those beyond the noise."
     tables = [Table("Times better than the defaults (95 % interval)", header, rows)]
-    return Section("tune", source.title, text, source.command, [plot] if shown else [], tables, result["verdicts"])
+    return Section("tune", source.title, text, source.command, [plot] if shown else [], tables)
 
 
 def _gains(found: Mapping[str, Result]) -> list[str]:
@@ -538,12 +576,6 @@ def read_all(folder: Path) -> Iterator[Section | Missing]:
     """Every section, in the order of the page."""
     for source in SOURCES:
         yield source.read(folder)
-
-
-def _figure(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.3g}"
 
 
 def _mark(passed: bool) -> str:

@@ -22,8 +22,9 @@ POLL_SECONDS = 0.01
 class Adapter(ABC):
     """One process's use of a peer's queue in `folder`, every method as the peer's own documentation has it done.
 
-    `pulls` is False where a worker can't ask for a task but is called with it: then `attend` is overridden, and
-    `claim` and `complete` are never called. `batches` is False where there is no enqueue of many in one transaction.
+    `pulls` is False where a worker can't ask for a task but is called with it: then `attend` is overridden, `claim` and
+    `complete` are never called, and `completed` says what it can't see. `batches` is False where there is no enqueue of
+    many in one transaction.
     """
 
     pulls = True
@@ -60,6 +61,10 @@ class Adapter(ABC):
     @abstractmethod
     def left(self) -> int:
         """Tasks that are not completed, claimed or not."""
+
+    def completed(self) -> int:
+        """Tasks that were completed so far; only where a worker can't see when that is."""
+        raise NotImplementedError
 
     @abstractmethod
     def close(self) -> None: ...

@@ -12,7 +12,7 @@ from bench.scenario import Durability
 class Peer:
     """`durability` is that of the prismq side it is compared with; without requirements it runs in this interpreter.
 
-    `notes` are about the rows of a group, "" all of them.
+    `notes` are about the rows of a group, "" all of them. `needs` says what a system must have for it to be installed.
     """
 
     name: str
@@ -20,6 +20,7 @@ class Peer:
     durability: Durability
     requirements: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
+    needs: str = ""
     notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -40,6 +41,7 @@ CATALOGUE = (
         "honker",
         "normal",
         ("honker==0.5.0",),
+        needs="on Linux it needs glibc 2.38",
         notes={"": "a completed task is deleted; no idempotency", "wake": "a thread asks for data_version each 1 ms"},
     ),
     Peer(
@@ -63,7 +65,9 @@ CATALOGUE = (
         ("taskito==0.22.0",),
         notes={
             "": "no claims: its scheduler calls the handler; tuned to ask each 5 ms for 64 tasks (untuned: 50 ms, 1)",
-            "pairs": "a worker's claims and completions can't be seen, so no longest call",
+            "pairs": "a worker's calls can't be seen, so no longest call; completed is what its stats say at the end",
+            "drain": "a worker's calls can't be seen, so no longest call; unless all was drained the rate is by its"
+            " stats at the end",
         },
     ),
     Peer(
@@ -103,6 +107,9 @@ CATALOGUE = (
         "normal",
         ("redis==8.1.0",),
         ("redis-server",),
-        notes={"": "a server; appendfsync everysec: a power failure loses up to a second, as synchronous=NORMAL may"},
+        notes={
+            "": "a server; appendfsync everysec: a power failure loses up to a second, as synchronous=NORMAL may",
+            "wake": "idle CPU is the worker's and the server's",
+        },
     ),
 )

@@ -31,7 +31,7 @@ def add_options(parser: ArgumentParser) -> None:
     )
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="small sizes and one round: does it run?")
-    size.add_argument("--large", action="store_true", help="also a drain of 200,000 tasks")
+    size.add_argument("--large", action="store_true", help="a minute for each drain and deep queue")
     parser.add_argument("--only", nargs="+", metavar="PEER", help="these peers only, besides prismq")
     parser.add_argument("--rounds", type=whole, metavar="N", help="(default 3, with --quick 1)")
     kept = default_cache()
@@ -47,13 +47,13 @@ def run(options: Namespace, folder: Path) -> Findings:
     chosen = [peer for peer in CATALOGUE if peer.is_ours or options.only is None or peer.name in options.only]
     if options.resume:
         try:
-            contest = Contest.read(options.resume)
+            contest = Contest.read(options.resume, folder)
         except ValueError as error:
             raise UsageError(f"--resume: {error}") from error
         chosen = [peer for peer in CATALOGUE if peer.name in contest.peers]
     else:
         sizes = QUICK if options.quick else LARGE if options.large else STANDARD
-        contest = begin(replace(sizes, rounds=options.rounds or sizes.rounds), chosen)
+        contest = begin(replace(sizes, rounds=options.rounds or sizes.rounds), chosen, folder)
         contest.command = options.command
     try:
         take_turns(contest, chosen, options.cache, folder, options.resume or options.json)

@@ -59,7 +59,10 @@ class Process:
             watchdog.cancel()
         if not line:
             raise PeerError(self._why())
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer: dict[str, Any] = json.loads(line)
+        except ValueError as error:
+            raise PeerError(f"its process answered {line.strip()!r:.80}") from error
         return answer
 
     def ask(self, do: str, **order: object) -> dict[str, Any]:
@@ -105,7 +108,7 @@ class Ensemble:
             process.end(kill=failure is not None and process not in host)
 
     def add(self, count: int = 1) -> list[Process]:
-        """So many more processes, each with the queue open."""
+        """So many more processes, each with the queue open and warm; the queue is empty, and must have been."""
         folder = self._folder / "queue"
         folder.mkdir(exist_ok=True)
         added = []
@@ -121,6 +124,8 @@ class Ensemble:
         for process in added:
             if process is not self._processes[0]:
                 process.hear()
+        for process in added:  # one by one, as each takes back what it puts in
+            process.ask("warm")
         return added
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from bench.costs import ROOT
 from bench.peers.catalogue import Peer
 
 INSTALL_SECONDS = 300.0
+NO_WHEEL = "No matching distribution"
 PIP_QUIET = ("--quiet", "--disable-pip-version-check", "--no-input")
 
 
@@ -42,18 +44,28 @@ def interpreter(peer: Peer, cache: Path) -> Path:
     folder = cache / name
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     installed = folder / "installed"
-    if not installed.is_file():
+    if not (installed.is_file() and python.is_file()):  # the Python that it was made with may be gone
         shutil.rmtree(folder, ignore_errors=True)
         cache.mkdir(parents=True, exist_ok=True)
         _run([sys.executable, "-m", "venv", str(folder)])
         try:
             _run([str(python), "-m", "pip", "install", *PIP_QUIET, "--only-binary=:all:", *peer.requirements])
             _run([str(python), "-c", f"import bench.peers.adapters.{peer.adapter}"])
-        except PeerError:
+        except PeerError as error:
             shutil.rmtree(folder, ignore_errors=True)
-            raise
+            raise PeerError(_reason(peer, str(error))) from error
         installed.write_text("\n".join(peer.requirements) + "\n", encoding="utf-8")
     return python
+
+
+def _reason(peer: Peer, said: str) -> str:
+    """In place of pip's "No matching distribution", which does not say what would match."""
+    if NO_WHEEL not in said:
+        return said
+    system = " ".join((*platform.libc_ver(), platform.machine())) if sys.platform == "linux" else platform.platform()
+    needs = f": {peer.needs}" if peer.needs else ""
+    here = f"{system.strip()}, Python {platform.python_version()}"
+    return f"the index has no wheel of {' or '.join(peer.requirements)} for {here}{needs}"
 
 
 def _run(command: list[str]) -> None:

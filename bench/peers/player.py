@@ -25,8 +25,8 @@ from bench.peers.adapter import Adapter, Claimed, Task
 
 BODY = "x" * 150
 """Makes the JSON text of a task about 200 bytes long."""
-LAST = -1
-"""The number of the task that sends whoever gets it home."""
+LAST, WARM = -1, -2
+"""Numbers of the task that sends whoever gets it home, and of those that nobody counts."""
 EMPTY_SECONDS = 0.001
 """A worker that finds nothing asks again so soon, where it need not be idle for long."""
 DRAINED_SECONDS = 0.3
@@ -34,6 +34,7 @@ DRAINED_SECONDS = 0.3
 GRACE_SECONDS = 15.0
 """A call that fails for so long after the end of the window never succeeds."""
 MISSED_SECONDS = 5.0
+WARM_TASKS = 40
 PAUSE_SECONDS = 0.05
 BATCH = 1_000
 
@@ -67,6 +68,32 @@ class Player:
 
     def do_pulls(self) -> dict[str, Any]:
         return {"pulls": self._adapter.pulls}
+
+    def do_warm(self) -> dict[str, Any]:
+        """Every kind of call some times, uncounted, while nobody else is there: first calls cost more."""
+        tasks = WARM_TASKS
+        for _ in range(tasks):
+            self._adapter.enqueue(make_task(WARM))
+        if self._adapter.batches:
+            self._adapter.enqueue_many([make_task(WARM)] * WARM_TASKS)
+            tasks += WARM_TASKS
+        if self._adapter.pulls:
+            for _ in range(tasks):
+                got = self._adapter.claim()
+                assert got is not None
+                self._adapter.complete(got[1])
+        else:
+            handled: list[Task] = []
+            gives_up_at = perf_counter() + MISSED_SECONDS
+            self._adapter.attend(handled.append, lambda: len(handled) >= tasks or perf_counter() > gives_up_at)
+        if left := self._adapter.left():
+            raise LookupError(f"{left} of {tasks} tasks are left that were to be done for practice")
+        return {}
+
+    def do_completed(self, at: float) -> dict[str, Any]:
+        """How many tasks were completed by then."""
+        _sleep_until(at)
+        return {"completed": self._adapter.completed()}
 
     def do_fill(self, first: int, tasks: int) -> dict[str, Any]:
         self._adapter.fill(map(make_task, range(first, first + tasks)))

@@ -1,4 +1,8 @@
-"""What is tried: a few values of each setting that can matter, one change at a time."""
+"""What is tried: a few values of each setting that can matter, one change at a time.
+
+The gate and the waiting have no settings but group_commit, and how many tasks a call is about is the caller's choice:
+rates of BATCHES are measured for advice.
+"""
 
 from __future__ import annotations
 

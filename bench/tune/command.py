@@ -43,7 +43,7 @@ def run(options: Namespace, folder: Path) -> Findings:
     kept = options.out.with_name(f"{options.out.name}.rounds.json")
     if options.resume:
         try:
-            record = Record.read(kept, options.durability, options.minutes)
+            record = Record.read(kept, options.durability, options.minutes, folder)
         except RecordError as error:
             raise UsageError(str(error)) from error
     else:

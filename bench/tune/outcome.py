@@ -10,13 +10,11 @@ from typing import Any
 
 from bench.machine import describe
 from bench.table import table
-from bench.targets import Verdict
 from bench.tune.candidates import BATCHES, Candidate, merged
-from bench.tune.judge import TARGETS, Gain, gains
+from bench.tune.judge import CONFIDENCE, TARGETS, Gain, better, gains, worse
 from bench.tune.record import Record
 from bench.tune.search import BATCH, CONFIRM, OTHER, OTHER_DURABILITY, RUNGS, Found
 from bench.tune.windows import NOT_KNOWN
-from bench.verdicts import verdict_table
 from prismq import Settings
 from prismq.settings import load_settings
 
@@ -47,19 +45,6 @@ class Outcome:
         """Of what was kept against the defaults, in fresh rounds; no pairs when nothing was kept."""
         return gains(self.record.pairs(CONFIRMED, CONFIRM))
 
-    @property
-    def verdicts(self) -> list[Verdict]:
-        """What is written is the defaults, or confirmed to be worse on no target."""
-        if not self.found.chosen:
-            return [Verdict("what is written is no worse than the defaults", "the defaults", True)]
-        found = self.confirmed
-        return [
-            Verdict(
-                f"no worse than the defaults: {target.title}", _times(found[target.key]), not found[target.key].is_worse
-            )
-            for target in TARGETS
-        ]
-
     def summary(self) -> str:
         pairs = max((len(self.record.pairs(one.label, *RUNGS)) for one in self.found.tried), default=0)
         return (
@@ -78,11 +63,25 @@ class Outcome:
             names = ", ".join(candidate.label for candidate in self.found.kept)
             said.append(f"The defaults are best here: {names} looked better at first, fresh rounds did not confirm it.")
         else:
-            said.append("The defaults are best here: no change was better beyond the noise.")
-        said += [self._durability(), self._batches()]
+            said.append("The defaults are best here: no change was better beyond the noise and worse nowhere.")
+        said += [*self._refused(), self._durability(), self._batches()]
         known = {name: fact for name, fact in self.record.windows.items() if fact != NOT_KNOWN}
         said += [f"{name.capitalize()}: {fact}." for name, fact in known.items()]
         return [sentence for sentence in said if sentence]
+
+    def _refused(self) -> list[str]:
+        """What was better in one way and not kept, as it was worse in another."""
+        said = []
+        for candidate in self.found.tried:
+            found = gains(self.record.pairs(candidate.label, *RUNGS))
+            good, bad = better(found), worse(found)
+            if good and bad:
+                for_it, against = (
+                    ", ".join(f"{target.title} {_times(found[target.key])}" for target in targets)
+                    for targets in (good, bad)
+                )
+                said.append(f"{candidate.label} was better in {for_it}; it was not kept for {against}.")
+        return said
 
     def _durability(self) -> str:
         kept, other = self.record.durability, OTHER[self.record.durability]
@@ -129,7 +128,6 @@ class Outcome:
                     "kept": candidate in self.found.kept,
                 }
             )
-        verdicts = self.verdicts
         return {
             "machine": self.record.machine,
             "windows": self.record.windows,
@@ -143,8 +141,6 @@ class Outcome:
             "candidates": candidates,
             "batches": self.batch_rates(),
             "entries": [asdict(entry) for entry in self.record.entries],
-            "verdicts": [asdict(verdict) for verdict in verdicts],
-            "passed": all(verdict.passed for verdict in verdicts),
         }
 
     def as_toml(self) -> str:
@@ -186,8 +182,9 @@ def render(outcome: Outcome) -> str:
     if outcome.found.kept:
         rows += [[], _cells(CONFIRMED, outcome.confirmed, "confirmed" if outcome.found.chosen else "not confirmed")]
     note = (
-        "times better than the defaults (above 1 is better, also of the p99), and the 95 % interval: geometric mean of"
-        " pairs that ran\nside by side; a change is kept when one interval is above 1 and no target is worse"
+        "times better than the defaults (above 1 is better, also of the p99): geometric mean of pairs that ran side by"
+        f" side, and the\ninterval, of which all {len(TARGETS)} hold with {CONFIDENCE:.0%}; a change is kept when one"
+        " is above 1 and no target is worse"
     )
     batches = [[f"{size:,}", f"{rate:,.0f}"] for size, rate in outcome.batch_rates().items()]
     said = "\n".join(f"- {sentence}" for sentence in outcome.findings())
@@ -199,7 +196,6 @@ def render(outcome: Outcome) -> str:
             table(header, rows),
             table(("tasks a batch", "tasks/s"), batches),
             said,
-            verdict_table(outcome.verdicts),
         )
     )
 

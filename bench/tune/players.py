@@ -7,14 +7,15 @@ import signal
 import threading
 import time
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
@@ -31,16 +32,31 @@ BATCH_SHARE = 0.35
 START_DELAY_SECONDS = 0.02
 PATIENCE_SECONDS = 120.0
 IDLE_SECONDS = 0.001
+GRACE_SECONDS = 30.0
+"""After the end of a trial, for a call that is refused again and again."""
 TYPE = "tune"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a trial comes to: single calls of all processes per second, their p99, tasks per second in batches."""
+    """What a trial comes to: single calls of all processes per second, those of them that completed a task, the p99 of
+    all, tasks per second in batches."""
 
     operations: float
+    completed: float
     p99_ms: float
     batch: float
+
+    @classmethod
+    def of(cls, loads: Sequence[tuple[bytes, int, int]], seconds: float, batch: float) -> Self:
+        """Of the processes' durations, calls back in time and completions; CrewError when no call was back in time."""
+        taken = np.concatenate([np.frombuffer(durations) for durations, *_ in loads])
+        within, completed = (sum(load[place] for load in loads) for place in (1, 2))
+        if not within:
+            raise CrewError("no call came back within a trial")
+        # Where workers got nothing done there would be no ratio: one task at least counts as completed.
+        return cls(within / seconds, max(1, completed) / seconds, float(np.percentile(taken, 99)) * 1000, batch)
 
 
 class Players:
@@ -84,16 +100,14 @@ class Players:
             start = perf_counter() + START_DELAY_SECONDS
             for pipe in self._pipes:
                 pipe.send(("load", start, start + seconds))
-            taken = np.concatenate([np.frombuffer(self._hear(pipe)) for pipe in self._pipes])
+            heard = [self._hear(pipe) for pipe in self._pipes]
             self._pipes[0].send(("batch", BATCH_TASKS, seconds * BATCH_SHARE))
             batch = self._hear(self._pipes[0])
             for pipe in self._pipes:
                 pipe.send(("close",))
             for pipe in self._pipes:
                 self._hear(pipe)
-        if not len(taken):
-            raise CrewError("no call came back within a trial")
-        return Figures(len(taken) / seconds, float(np.percentile(taken, 99)) * 1000, batch)
+        return Figures.of(heard, seconds, batch)
 
     def batches(self, settings: Settings, size: int, seconds: float, folder: Path) -> float:
         """Tasks per second that one process enqueues in batches of so many, and claims and completes likewise."""
@@ -148,7 +162,8 @@ def _follow(pipe: Pipe) -> None:
         elif queue is not None and what == "load":
             start, stop = told
             time.sleep(max(0.0, start - perf_counter()))
-            pipe.send(_load(queue, payload, produces, None, stop).tobytes())
+            load = _load(queue, payload, produces, None, stop)
+            pipe.send((load.taken.tobytes(), load.within, load.completed))
         elif queue is not None and what == "batch":
             size, seconds = told
             pipe.send(_batches(queue, payload, size, seconds))
@@ -161,32 +176,50 @@ def _opened(path: str, settings: Mapping[str, Any]) -> TaskQueue:
     return TaskQueue(path, settings=Settings(**settings))
 
 
-def _load(queue: TaskQueue, payload: object, produces: bool, calls: int | None, stop: float) -> array[float]:
-    """How many seconds each call took that was back by `stop`."""
-    taken = array("d")
+@dataclass(slots=True)
+class Load:
+    """The calls of one process: how many seconds each took that was begun in time, how many of them were back in time,
+    and how many of those completed a task."""
 
-    def note(started: float) -> None:
+    taken: array[float] = field(default_factory=lambda: array("d"))
+    within: int = 0
+    completed: int = 0
+
+
+def _load(queue: TaskQueue, payload: object, produces: bool, calls: int | None, stop: float) -> Load:
+    """Call until `stop`, but no more than so many times.
+
+    A call that ends in QueueBusyError is made again, and what it took until then is part of it: whoever waits, waits.
+    One that is under way at the end is waited for; it counts among the durations, not among what was done in time.
+    """
+    load = Load()
+
+    def insist(call: Callable[[], T], counts: Callable[[T], bool] = lambda result: True) -> T:
+        started = perf_counter()
+        while True:
+            with suppress(QueueBusyError):
+                result = call()
+                break
+            if perf_counter() > stop + GRACE_SECONDS:
+                raise CrewError(f"a call was refused for {perf_counter() - started:.0f} s")
         ended = perf_counter()
-        if ended <= stop:
-            taken.append(ended - started)
+        if counts(result):
+            load.taken.append(ended - started)
+            load.within += ended <= stop
+        return result
 
-    while (started := perf_counter()) < stop and (calls is None or len(taken) < calls):
-        try:
-            if produces:
-                queue.enqueue(TYPE, payload)
-                note(started)
-                continue
-            task = queue.claim("tuner")
-            if task is None:
-                time.sleep(IDLE_SECONDS)
-                continue
-            note(started)
-            started = perf_counter()
-            queue.complete(task)
-            note(started)
-        except QueueBusyError:
+    while perf_counter() < stop and (calls is None or len(load.taken) < calls):
+        if produces:
+            insist(lambda: queue.enqueue(TYPE, payload))
             continue
-    return taken
+        task = insist(lambda: queue.claim("tuner"), lambda found: found is not None)
+        if task is None:
+            time.sleep(IDLE_SECONDS)
+            continue
+        before = load.within
+        insist(partial(queue.complete, task))
+        load.completed += load.within - before
+    return load
 
 
 def _batches(queue: TaskQueue, payload: object, size: int, seconds: float) -> float:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.files import write_whole
-from bench.machine import Facts
-from bench.scenario import Durability
+from bench.machine import Facts, OtherMachineError, machine_facts, require_same
+from bench.scenario import Durability, Scenario
+from bench.scratch import scratch_folder
 from bench.tune.judge import Pair
 
 
@@ -56,8 +57,9 @@ class Record:
         write_whole(file, asdict(self))
 
     @classmethod
-    def read(cls, file: Path, durability: Durability, minutes: float) -> Record:
-        """One that was written by a search for the same; RecordError otherwise."""
+    def read(cls, file: Path, durability: Durability, minutes: float, folder: Path | None = None) -> Record:
+        """One that was written here by a search for the same, to go on with in `folder` (None: the system's temporary
+        one); RecordError otherwise."""
         try:
             content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
             record = cls(**content | {"entries": [Entry(**entry) for entry in content["entries"]]})
@@ -70,4 +72,10 @@ class Record:
                 f"--resume: {file} is of a search with --durability {record.durability} --minutes {record.minutes:g}:"
                 " say the same, or leave --resume out to begin anew"
             )
+        with scratch_folder(folder) as place, Scenario(durability=durability).open(place / "facts.db") as queue:
+            here = machine_facts(place, queue, durability)
+        try:
+            require_same(record.machine, here)
+        except OtherMachineError as error:
+            raise RecordError(f"--resume: {file}: {error}") from error
         return record

@@ -32,7 +32,7 @@ PLAIN = replace(GOOD, enqueued=1000.0, longest=200.0, producer_split=9.0, worker
 
 
 def failures(ours: Figures = GOOD, theirs: Figures = PLAIN, mixed: Figures = GOOD) -> list[str]:
-    verdicts = judge({OURS: ours, THEIRS: theirs}, {OURS: mixed, THEIRS: PLAIN})
+    verdicts = judge([{OURS: ours, THEIRS: theirs}], [{OURS: mixed, THEIRS: PLAIN}])
     assert len(verdicts) == 5
     return [verdict.promise for verdict in verdicts if not verdict.passed]
 

@@ -25,7 +25,7 @@ SLOW = replace(GOOD, enqueued=1000.0)
 def failures(
     durability: Durability, together: Figures = TOGETHER_GOOD, gate: Figures = SLOW, plain: Figures = SLOW
 ) -> list[str]:
-    verdicts = judge(durability, {TOGETHER: together, GATE: gate, PLAIN: plain})
+    verdicts = judge(durability, [{TOGETHER: together, GATE: gate, PLAIN: plain}])
     assert len(verdicts) == 2
     return [verdict.promise for verdict in verdicts if not verdict.passed]
 

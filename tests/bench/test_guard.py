@@ -14,7 +14,7 @@ from bench.guard import Count, compare, render, spreads, worst
 from bench.toolchain import toolchain
 
 BASELINE = Count(
-    {"C compiler": "gcc 12", "SQLite": "3.60.0"},
+    {"C compiler": "gcc 12", "SQLite": "3.60.0", "Python": "3.11.7"},
     500,
     {
         "claim": {"pages": 4.0, "C instructions": 80_000, "Python instructions": 50_000},
@@ -59,13 +59,33 @@ def test_what_got_cheaper_is_noted(kind: str) -> None:
 
 
 def test_with_another_compiler_pages_alone_are_compared() -> None:
-    elsewhere = {"C compiler": "clang 15", "SQLite": "3.60.0"}
+    elsewhere = BASELINE.toolchain | {"C compiler": "clang 15"}
     slower = replace(times("C instructions", 3), toolchain=elsewhere)
     report = compare(BASELINE, slower, 5)
     assert report.passed
     assert report.differences == ["C compiler 'gcc 12' there, 'clang 15' here"]
-    assert render(report).splitlines()[-1].startswith("instructions not compared")
+    assert render(report).splitlines()[-1].startswith("C instructions and Python instructions not compared")
     assert not compare(BASELINE, replace(times("pages", 1.06), toolchain=elsewhere), 5).passed
+
+
+def test_with_another_python_instructions_in_c_are_compared_all_the_same() -> None:
+    elsewhere = BASELINE.toolchain | {"Python": "3.13.0"}
+    assert compare(BASELINE, replace(times("Python instructions", 3), toolchain=elsewhere), 5).passed
+    report = compare(BASELINE, replace(times("C instructions", 1.06), toolchain=elsewhere), 5)
+    assert not report.passed
+    assert render(report).splitlines()[-1].startswith("Python instructions not compared")
+
+
+@pytest.mark.parametrize(("fact", "passed"), [("C compiler", False), ("SQLite", False), ("Python", True)])
+def test_where_it_would_see_nothing_the_guard_fails_if_it_is_required_to_see(fact: str, passed: bool) -> None:
+    elsewhere = replace(BASELINE, toolchain=BASELINE.toolchain | {fact: "another"})
+    report = compare(BASELINE, elsewhere, 5)
+    assert report.passed
+    required = replace(report, required=True)
+    assert required.passed is passed
+    assert ("FAIL" in render(required)) is not passed
+    assert ("guard --update" in render(required)) is not passed
+    assert replace(compare(BASELINE, BASELINE, 5), required=True).passed
 
 
 def test_of_several_counts_the_worst_is_judged() -> None:
@@ -82,6 +102,14 @@ def test_an_operation_that_is_not_guarded_fails() -> None:
     report = compare(BASELINE, more, 5)
     assert [row.passed for row in report.rows] == [True, True, False]
     assert render(report).endswith("not in the baseline, so write it anew (--update): cancel")
+
+
+def test_an_operation_that_is_not_counted_any_more_fails() -> None:
+    less = replace(BASELINE, costs={"claim": BASELINE.costs["claim"]})
+    report = compare(BASELINE, less, 5)
+    assert [(row.operation, row.passed) for row in report.rows] == [("claim", True), ("empty poll", False)]
+    assert not report.passed
+    assert render(report).endswith("in the baseline, but not counted any more: empty poll")
 
 
 def test_a_profile_is_summed_from_outside_the_module() -> None:

@@ -35,7 +35,7 @@ PLAIN = replace(GOOD, operations=1000.0, longest=200.0)
 
 
 def failures(durability: Durability = "full", ours: PairFigures = GOOD, theirs: PairFigures = PLAIN) -> list[str]:
-    verdicts = judge(durability, {OURS: ours, THEIRS: theirs})
+    verdicts = judge(durability, [{OURS: ours, THEIRS: theirs}])
     assert len(verdicts) == 3
     return [verdict.promise for verdict in verdicts if not verdict.passed]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from bench.options import RESULTS
 from bench.page import theme
 from bench.page.page import build
 from bench.page.sections import SOURCES, Missing, Plot, Section, read_all
+from bench.peers.contest import Contest, Turn
+from bench.peers.measure import STANDARD
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -135,23 +138,46 @@ def test_the_committed_results_are_all_readable() -> None:
     assert unreadable == []
 
 
-def test_peers_stand_beside_each_other(tmp_path: Path) -> None:
-    figures = {"enqueue_p50": 20.0, "claim_p50": None, "batch": 1000.0}
-    result = {
-        "machine": json.loads((RESULTS / "idle.json").read_text(encoding="utf-8"))["machine"],
-        "peers": ["prismq", "other", "gone"],
-        "missing": {"gone": "has no wheel for this system"},
-        "turns": [
-            {"round": number, "group": "single", "peer": peer, "figures": figures, "failed": ""}
-            for number in range(3)
-            for peer in ("prismq", "other")
-        ],
-    }
-    (tmp_path / "peers.json").write_text(json.dumps(result), encoding="utf-8")
+@pytest.fixture
+def peers_page(tmp_path: Path) -> str:
+    """Of three rounds of two groups; in one of them a peer lost a task."""
+    machine = json.loads((RESULTS / "idle.json").read_text(encoding="utf-8"))["machine"]
+    single = {"enqueue_p50": 20.0, "claim_p50": None, "batch": 1000.0}
+    pairs = {"completed": 900.0, "enqueued": 1000.0, "longest": 5.0, "lost": 0.0, "twice": 0.0, "errors": 0.0}
+    names = ["prismq", "prismq (full)", "litequeue", "huey"]
+    loss = {"lost": 1.0}
+    turns = [
+        Turn(number, group, name, figures | (loss if (number, group, name) == (1, "pairs 2+2", "huey") else {}))
+        for number in range(3)
+        for group, figures in (("single", single), ("pairs 2+2", pairs))
+        for name in names
+    ]
+    settings: dict[str, dict[str, object]] = {"huey": {"synchronous": 2}}
+    contest = Contest(machine, STANDARD, [*names, "honker"], {"honker": "has no wheel"}, settings, turns)
+    (tmp_path / "peers.json").write_text(json.dumps(asdict(contest)), encoding="utf-8")
     build(tmp_path, tmp_path / "r.html", None)
-    page = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert page.count("<figure") == 3
-    assert "Not measured: gone (has no wheel for this system)" in page
+    return (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_peers_stand_beside_those_of_the_same_durability(peers_page: str) -> None:
+    captions = re.findall(r'<figure id="figure-peers-(\S+)-(normal|full)".*?<figcaption>([^<]+)', peers_page, re.DOTALL)
+    assert [(key, durability) for key, durability, _ in captions] == [
+        (key, durability)
+        for key in ("enqueue-p50", "claim-p50", "batch", "completed", "longest")
+        for durability in ("normal", "full")
+    ]
+    for _, durability, caption in captions:
+        assert f"durability {durability};" in caption
+    normal = peers_page.split('id="figure-peers-batch-normal"')[1].split("</figure>")[0]
+    assert "litequeue" in normal
+    assert "huey" not in normal
+
+
+def test_what_peers_lost_is_summed_and_what_makes_them_incomparable_is_said(peers_page: str) -> None:
+    (cells,) = re.findall(r"<tr><td[^>]*>huey</td>((?:<td[^>]*>[^<]*</td>){6})</tr>", peers_page)
+    assert re.findall(r">([^<]*)</td>", cells)[3:] == ["1", "0", "0"]
+    for said in ("huey: at most once", "synchronous 2", "Not measured: honker (has no wheel)"):
+        assert said in peers_page
 
 
 def test_the_command_writes_the_page_and_images_for_both_themes(

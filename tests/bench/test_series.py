@@ -2,8 +2,9 @@
 
 import json
 import os
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from fabricated import claimed, completed, enqueued, other, records
 from interrupts import interrupt
 from test_harness import bench, check_accounts
 
+from bench import phase as phases
 from bench.accounting import Row, account
 from bench.command import main
 from bench.journal import Operation, Outcome
@@ -20,6 +22,8 @@ from bench.scenario import DELAYED_EVERY, Scenario
 from bench.scenarios import SCENARIOS
 from bench.schedule import Schedule
 from bench.series import Series
+from bench.snapshot import Snapshot
+from prismq import QueueDatabase
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -59,8 +63,16 @@ def test_a_failure_that_was_not_acknowledged_excuses_nothing() -> None:
     assert account(records(*calls), [Row(1, 50, "processing", 2)], 60.0).duplicated == [1]
 
 
+@dataclass(frozen=True)
+class Run:
+    series: Series
+
+    def report(self, name: str) -> dict[str, Any]:
+        return next(one.report for one in self.series.outcomes if one.scenario == name)
+
+
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """What each of the scenarios that ask most of the accounts found."""
     folder = tmp_path_factory.mktemp("series")
     file = folder / "series.json"
@@ -69,23 +81,85 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     assert [path.name for path in folder.iterdir()] == ["series.json"]
     for words in ("claim p99 < 10 ms", "enqueue p99 < 5 ms", "SQLITE_BUSY < 1 %", "astray"):
         assert words in done.stdout
-    outcomes = json.loads(file.read_text(encoding="utf-8"))["outcomes"]
-    assert [outcome["scenario"] for outcome in outcomes] == names
-    return {outcome["scenario"]: outcome["report"] for outcome in outcomes}
+    series = Series.read(file)
+    assert [outcome.scenario for outcome in series.outcomes] == names
+    return Run(series)
 
 
-def test_every_task_of_every_scenario_is_accounted_for(run: dict[str, dict[str, Any]]) -> None:
-    for report in run.values():
-        check_accounts(report)
+def test_every_task_of_every_scenario_is_accounted_for(run: Run) -> None:
+    for outcome in run.series.outcomes:
+        check_accounts(outcome.report)
 
 
-def test_scenarios_do_what_they_say(run: dict[str, dict[str, Any]]) -> None:
-    failing = [phase["account"]["retried"] for phase in run["failing"]["phases"]]
-    assert all(count > 0 for count in failing)
-    assert all(phase["account"]["retried"] == 0 for phase in run["delayed"]["phases"])
-    promises = {name: [one["promise"] for one in report["verdicts"]] for name, report in run.items()}
+def test_scenarios_do_what_they_say(run: Run) -> None:
+    assert all(phase["account"]["retried"] > 0 for phase in run.report("failing")["phases"])
+    assert all(phase["account"]["retried"] == 0 for phase in run.report("delayed")["phases"])
+    promises = {name: [one["promise"] for one in run.report(name)["verdicts"]] for name in ("held-reader", "failing")}
     assert "no task out of order" in promises["held-reader"]
     assert "no task out of order" not in promises["failing"]  # there is no order to keep
+
+
+@pytest.mark.parametrize("name", ["burst", "delayed", "many-producers", "many-workers", "mixed-payloads", "crash"])
+def test_the_other_scenarios(name: str, tmp_path: Path) -> None:
+    """With all their processes, but a window so short that kills have to come sooner."""
+    load = replace(SCENARIOS[name].load, seconds=0.3, rate=400.0 if name == "burst" else None)
+    if name == "crash":
+        load = replace(load, kill_seconds=0.1, lease_seconds=0.3)
+    phase = run_phase(name, load, tmp_path / "phase")
+    assert phase.account.balanced
+    assert (phase.account.lost, phase.account.duplicated, phase.account.unasked) == ([], [], [])
+    assert (phase.kills > 0) == (name == "crash")
+    drains = 1
+    journals = list((tmp_path / "phase").glob("*.journal"))
+    assert len(journals) == load.producers + load.workers + drains + phase.kills  # who is killed is replaced
+    if name == "delayed":
+        early = (
+            "SELECT count(*), total(processing_started_utc < run_after_utc) FROM task_queue"
+            " WHERE run_after_utc > created_at_utc"
+        )
+        with QueueDatabase(str(tmp_path / "phase" / "queue.db")) as database:
+            delayed, too_early = database.execute(early).fetchone()
+        assert delayed >= phase.latency["enqueue"].count // (DELAYED_EVERY + 1)
+        assert too_early == 0
+    if name == "mixed-payloads":
+        with QueueDatabase(str(tmp_path / "phase" / "queue.db")) as database:
+            sizes = {row[0] for row in database.execute("SELECT DISTINCT length(payload) FROM task_queue").fetchall()}
+        assert sizes >= {size - 3 for size in load.payload_sizes}  # without the spaces of json.dumps
+    if name == "burst":
+        latency = phase.latency["enqueue"]
+        assert latency.count + phase.missed_arrivals == pytest.approx(120, abs=load.burst)
+
+
+def test_a_held_snapshot_keeps_the_wal_from_being_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    with Scenario().open(path) as queue, Snapshot(path, "normal") as snapshot:
+
+        def waits() -> int:
+            """Pages of the WAL after it was tried to empty it."""
+            queue.enqueue("bench", {})
+            pages: int = queue.database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[1]
+            return pages
+
+        queue.database.get_connection().apsw.set_busy_timeout(0)
+        assert waits() == 0
+        snapshot.keep(True)
+        assert waits() > 0
+        snapshot.keep(False)
+        assert waits() == 0
+
+
+def test_the_held_reader_comes_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[bool] = []
+
+    class Watched(Snapshot):
+        def keep(self, wanted: bool) -> None:
+            kept.append(wanted)
+            super().keep(wanted)
+
+    monkeypatch.setattr(phases, "Snapshot", Watched)
+    run_phase("closed loop", replace(SCENARIOS["held-reader"].load, seconds=0.6), tmp_path / "phase")
+    changes = [now for before, now in pairwise([False, *kept]) if now != before]
+    assert changes == [True, False]
 
 
 def test_a_backlog_is_there_before_the_window_opens(tmp_path: Path) -> None:
@@ -108,6 +182,22 @@ def test_a_series_is_gone_on_with(tmp_path: Path) -> None:
     assert again.outcomes[0] == whole.outcomes[0]
     assert [outcome.scenario for outcome in again.outcomes] == ["steady", "mixed-types"]
     assert "mixed-types" in done.stdout
+
+
+@pytest.mark.parametrize(("fact", "value"), [("cpu", "another"), ("sqlite", "3.99.0"), ("driver", "another")])
+def test_a_series_of_another_machine_is_refused(
+    run: Run, fact: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    series = replace(run.series, outcomes=[replace(run.series.outcomes[0])])
+    file = tmp_path / "series.json"
+    file.write_text(json.dumps(asdict(series)), encoding="utf-8")
+    assert Series.read(file) == series
+    outcome = replace(series.outcomes[0], machine=series.outcomes[0].machine | {fact: value})
+    file.write_text(json.dumps(asdict(replace(series, outcomes=[outcome]))), encoding="utf-8")
+    with pytest.raises(SystemExit) as stopped:
+        main(["run", "--resume", str(file)])
+    assert stopped.value.code == 2
+    assert f"{fact} {value} then, " in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no process groups")

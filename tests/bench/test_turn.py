@@ -1,5 +1,6 @@
 """A side's figures come from the calls inside the window, and its processes are told apart."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from fabricated import Call, claimed, completed, enqueued, other, records
 
 from bench.journal import Operation, Outcome
 from bench.trace import Trace
-from bench.turn import Figures, Turn, ratio, split
+from bench.turn import Figures, Ratios, Turn, ratio, split
 
 
 def journal(path: Path, *calls: Call) -> Path:
@@ -32,6 +33,17 @@ def turn(folder: Path, longest: float = 0.5) -> Turn:
 )
 def test_split(served: list[int], expected: float) -> None:
     assert split(served) == expected
+
+
+def test_sides_are_compared_round_by_round(tmp_path: Path) -> None:
+    """In the second round the machine is ten times as slow for both."""
+    base = Figures.of([turn(tmp_path)])
+    rates = ((200.0, 100.0), (30.0, 10.0), (400.0, 100.0))
+    rounds = [{"a": replace(base, enqueued=one), "b": replace(base, enqueued=other)} for one, other in rates]
+    found = Ratios.between(rounds, "a", "b", "enqueued")
+    assert (found.middle, str(found), found.cell) == (3.0, "3.00 (2.00 to 4.00)", "3.00 (2.00 to 4.00)")
+    assert str(Ratios.between(rounds[:1], "a", "b", "enqueued")) == "2.00"
+    assert Ratios([0.0, 0.0]).cell == "-"
 
 
 def test_ratio_with_nothing() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import logging
+import os
+import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,17 +16,21 @@ import taskito
 
 from bench.peers.adapter import Adapter, Task
 
+SYNCHRONOUS = re.compile(rb"PRAGMA synchronous ?= ?(OFF|NORMAL|FULL|EXTRA)")
+JOURNAL_MODE = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('PRAGMA journal_mode').fetchone()[0])"
+
 
 class Queue(Adapter):
     pulls = False
     batches = True
 
     def __init__(self, folder: Path, durability: str) -> None:
-        logging.getLogger("taskito").setLevel(logging.ERROR)
+        os.environ["TASKITO_LOG_LEVEL"] = "ERROR"  # otherwise a worker writes two lines a task
+        self._file = folder / "queue.db"
         self._handle: Callable[[Task], None] | None = None
         # Polling ten times as often as it does by itself, and in batches: the figures are much the better for it.
         self._queue: Any = taskito.Queue(
-            db_path=str(folder / "queue.db"),
+            db_path=str(self._file),
             workers=1,
             scheduler_poll_interval_ms=5,
             scheduler_batch_size=64,
@@ -36,7 +43,14 @@ class Queue(Adapter):
         self._handle(task)
 
     def settings(self) -> Mapping[str, object]:
-        return {"journal_mode": "not reachable", "synchronous": "not reachable"}
+        """Its connection can't be asked: the journal mode is the file's, synchronous what its module sets it to."""
+        # From a process of its own: to close the file in this one would drop the locks that taskito holds on it.
+        journal = subprocess.run(
+            [sys.executable, "-c", JOURNAL_MODE, str(self._file)], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        said = set(SYNCHRONOUS.findall(Path(str(taskito._taskito.__file__)).read_bytes()))
+        synchronous = said.pop().decode() if len(said) == 1 else "not known"
+        return {"journal_mode": f"{journal} (the file's)", "synchronous": f"{synchronous} (in its module's code)"}
 
     def enqueue(self, task: Task) -> None:
         self._run.delay(task)
@@ -58,6 +72,9 @@ class Queue(Adapter):
     def left(self) -> int:
         stats = self._queue.stats()
         return int(stats["pending"] + stats["running"])
+
+    def completed(self) -> int:
+        return int(self._queue.stats()["completed"])
 
     def close(self) -> None:
         pass
