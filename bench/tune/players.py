@@ -52,7 +52,7 @@ class Figures:
     def of(cls, loads: Sequence[tuple[bytes, int, int]], seconds: float, batch: float) -> Self:
         """Of the processes' durations, calls back in time and completions; CrewError when no call was back in time."""
         taken = np.concatenate([np.frombuffer(durations) for durations, *_ in loads])
-        within, completed = (sum(load[place] for load in loads) for place in (1, 2))
+        within, completed = sum(load[1] for load in loads), sum(load[2] for load in loads)
         if not within:
             raise CrewError("no call came back within a trial")
         # Where workers got nothing done there would be no ratio: one task at least counts as completed.
