@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
 from bench.beside import HEADER, PAYLOAD, Callers, Turn, by_turn, pace, ratio, rows
+from bench.findings import Findings
 from bench.latency import Latency
 from bench.machine import describe, machine_facts
+from bench.options import EXIT_STATUS, add_callers, whole
 from bench.progress import live_line
 from bench.scenario import Durability
 from bench.table import table
@@ -114,3 +117,30 @@ def render(report: BackupReport) -> str:
             verdict_table(report.verdicts),
         ]
     )
+
+
+LINE = "whether a backup disturbs anybody"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.description = (
+        "Processes enqueue, claim and complete, in turns alone and beside backups that follow one"
+        " another; every backup is verified, restored and looked at for gaps."
+    )
+    parser.epilog = "example:\n  python -m bench backup --tasks 20000 --rounds 3 --json backup.json\n\n" + EXIT_STATUS
+    parser.add_argument("--tasks", type=whole, default=200_000, metavar="N", help="in the queue (default 200000)")
+    parser.add_argument("--rounds", type=whole, default=8, metavar="N", help="(default 8)")
+    add_callers(parser, processes=4)
+
+
+def run(options: Namespace, folder: Path) -> Findings:
+    report = measure(
+        folder,
+        options.tasks,
+        options.processes,
+        options.rate,
+        options.rounds,
+        options.seconds,
+        options.durability,
+    )
+    return Findings(render(report), report.as_json(), report.passed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import count
@@ -20,7 +21,9 @@ from unittest.mock import patch
 import numpy as np
 
 from bench.bare_sqlite import PAYLOAD, PAYLOAD_TEXT, PRIORITY, TYPE, WORKER, BareSQLite, HotPath, build
+from bench.findings import Findings
 from bench.machine import Facts, describe, machine_facts
+from bench.options import add_driver, whole
 from bench.progress import live_line
 from bench.scenario import Driver
 from bench.table import table
@@ -76,9 +79,9 @@ def compare(folder: Path, rounds: int, operations: int, batch: int, driver: Driv
     library = build(folder)
     names = (folder / f"{number}.db" for number in count())
     sides: dict[str, Callable[[], Timings]] = {
-        "prismq": lambda: _ours(next(names), PAYLOAD, operations, driver),
-        "prismq, JSON text": lambda: _ours(next(names), PAYLOAD_TEXT, operations, driver),
-        "prismq, format": lambda: _ours(next(names), INDEXED_PAYLOAD, operations, driver),
+        "prismq": lambda: api_timings(next(names), PAYLOAD, operations, driver),
+        "prismq, JSON text": lambda: api_timings(next(names), PAYLOAD_TEXT, operations, driver),
+        "prismq, format": lambda: api_timings(next(names), INDEXED_PAYLOAD, operations, driver),
         MINIMAL.name: lambda: _bare(library, next(names), MINIMAL, operations),
         SAME_ROW.name: lambda: _bare(library, next(names), SAME_ROW, operations),
         "enqueue_many": lambda: _enqueue_many(next(names), PAYLOAD, batch, driver),
@@ -112,6 +115,26 @@ def render(report: BareReport) -> str:
     return "\n\n".join((describe(report.machine), note, table(HEADER, rows)))
 
 
+LINE = "the API against bare SQLite, in one run"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.description = (
+        "The public API in one process against a C loop of the same statements on the same SQLite: medians of"
+        " interleaved rounds, microseconds an operation. Needs a C compiler."
+    )
+    parser.epilog = "example:\n  python -m bench bare --rounds 9 --json bare.json"
+    parser.add_argument("--rounds", type=whole, default=5, metavar="N", help="(default 5)")
+    parser.add_argument("--operations", type=whole, default=20_000, metavar="N", help="a round (default 20000)")
+    parser.add_argument("--batch", type=whole, default=10_000, metavar="N", help="of enqueue_many (default 10000)")
+    add_driver(parser)
+
+
+def run(options: Namespace, folder: Path) -> Findings:
+    report = compare(folder, options.rounds, options.operations, options.batch, options.driver)
+    return Findings(render(report), report.as_json())
+
+
 def _comparisons(taken: dict[str, list[Timings]], batch: int) -> Iterator[Comparison]:
     def figures(side: str, operation: str) -> list[float]:
         return [timings[operation] for timings in taken[side]]
@@ -135,7 +158,8 @@ def _comparisons(taken: dict[str, list[Timings]], batch: int) -> Iterator[Compar
         yield Comparison(f"enqueue_many of {batch:,}{form}, a task", "stdlib executemany, one index", ours, theirs)
 
 
-def _ours(path: Path, payload: dict[str, str] | str, operations: int, driver: Driver) -> Timings:
+def api_timings(path: Path, payload: dict[str, str] | str, operations: int, driver: Driver) -> Timings:
+    """p50 of enqueue, claim and complete through the public API, so many of each, on a new file."""
     queue = TaskQueue(path, durability="normal", driver=driver)
     enqueues, claims, completes = (np.empty(operations) for _ in range(3))
     for number in range(operations):

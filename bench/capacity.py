@@ -8,14 +8,18 @@ below it is held to the same.
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.findings import Findings
 from bench.machine import describe, machine_facts
+from bench.options import add_driver, add_durability, positive
 from bench.phase import Phase, run_phase
 from bench.progress import note
 from bench.scenario import DELAYED_EVERY, Scenario
+from bench.scenarios import SCENARIOS
 from bench.scratch import scratch_folder
 from bench.table import table
 from bench.targets import Verdict, judge
@@ -179,3 +183,30 @@ def render(report: CapacityReport) -> str:
         for probe in report.probes
     ]
     return "\n\n".join((describe(report.machine), note_, table(HEADER, rows), verdict_table(report.verdicts)))
+
+
+LINE = "the highest arrival rate that keeps the targets"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.description = (
+        "The highest arrival rate at which enqueue p99, claim p99 and SQLITE_BUSY stay within the targets and the"
+        " workers keep up, found by bracketing."
+    )
+    parser.epilog = (
+        "example:\n  python -m bench capacity --scenario mixed-payloads --durability full --json capacity.json\n\n"
+        "exit status: 0 there is such a rate, 1 there is none or a process failed, 2 wrong usage, 130 interrupted"
+    )
+    parser.add_argument(
+        "--scenario", choices=tuple(SCENARIOS), default="steady", metavar="NAME", help="(default steady)"
+    )
+    parser.add_argument("--seconds", type=positive, default=5.0, metavar="N", help="of a probe (default 5)")
+    add_durability(parser)
+    add_driver(parser)
+
+
+def run(options: Namespace, folder: Path) -> Findings:
+    load = SCENARIOS[options.scenario].load
+    load = replace(load, seconds=options.seconds, durability=options.durability, driver=options.driver)
+    report = measure(load, folder)
+    return Findings(render(report), report.as_json(), report.passed)

@@ -6,6 +6,7 @@ both.
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ from unittest.mock import patch
 
 from bench import actors
 from bench.actors import Seat
+from bench.findings import Findings
 from bench.held_journal import HeldJournal
 from bench.machine import describe, machine_facts
+from bench.options import EXIT_STATUS, positive, whole
 from bench.scenario import Scenario
 from bench.scratch import scratch_folder
 from bench.table import table
@@ -145,6 +148,27 @@ def render(report: ContendReport) -> str:
             verdict_table(report.verdicts),
         )
     )
+
+
+LINE = "whether many processes at once are served in turn"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.description = (
+        "Processes that enqueue into one file without a pause, then two producers and two workers: the queue's own"
+        " waiting against SQLite's, in interleaved rounds on fresh files, and how evenly the processes are served."
+    )
+    parser.epilog = (
+        "example:\n  python -m bench contend --processes 8 --rounds 3 --seconds 2 --json contend.json\n\n" + EXIT_STATUS
+    )
+    parser.add_argument("--processes", type=whole, default=16, metavar="P", help="that enqueue (default 16)")
+    parser.add_argument("--rounds", type=whole, default=5, metavar="N", help="(default 5)")
+    parser.add_argument("--seconds", type=positive, default=5.0, metavar="N", help="of a side's turn (default 5)")
+
+
+def run(options: Namespace, folder: Path) -> Findings:
+    report = measure(folder, options.processes, options.rounds, options.seconds)
+    return Findings(render(report), report.as_json(), report.passed)
 
 
 def press(scenario: Scenario, seat: Seat) -> None:

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -20,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.bare_sqlite import build
+from bench.findings import Findings
 from bench.isolation import ENVIRONMENT
 from bench.machine import Facts, describe, machine_facts
+from bench.options import UsageError, add_driver, whole
 from bench.progress import live_line
 from bench.scenario import Driver
 from bench.table import table
@@ -96,6 +99,31 @@ def render(report: CostReport) -> str:
     rows = [[cost.subject.name, *_cells(cost.wal_pages, 2), *_cells(cost.instructions, 0)] for cost in report.costs]
     note = f"an operation, each in its own transaction; counted over {report.operations:,}; bare variants run in C"
     return "\n\n".join((describe(report.machine), note, table(("", *HEADER), rows)))
+
+
+LINE = "WAL pages and CPU instructions per operation"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.description = (
+        "WAL pages and, where valgrind is installed, CPU instructions that one operation costs. Repeatable:"
+        " no clock is involved."
+    )
+    parser.epilog = "examples:\n  python -m bench costs\n  python -m bench costs --variants --json costs.json"
+    parser.add_argument("--operations", type=whole, default=500, metavar="N", help="counted (default 500)")
+    parser.add_argument("--variants", action="store_true", help="also other index designs, as bare statements")
+    parser.add_argument("--only", metavar="NAME", nargs="+", help="these variants only")
+    parser.add_argument("--no-instructions", action="store_true", help="WAL pages only")
+    add_driver(parser)
+
+
+def run(options: Namespace, folder: Path) -> Findings:
+    try:
+        chosen = subjects(options.driver, options.variants, options.only or ())
+    except KeyError as error:
+        raise UsageError(f"--only: there is no variant {error}") from error
+    report = measure(chosen, options.operations, not options.no_instructions, folder)
+    return Findings(render(report), report.as_json())
 
 
 def _cells(figures: dict[str, float] | None, digits: int) -> list[str]:

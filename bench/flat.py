@@ -6,6 +6,7 @@ of the machine hits all depths.
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -15,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from bench.bare_sqlite import PAYLOAD_TEXT
+from bench.findings import Findings
 from bench.flat_operations import CHOOSY, IDLE, LOTTERY, PLAIN, TYPES, Operation
 from bench.machine import Facts, describe, machine_facts
+from bench.options import UsageError, add_driver, whole
 from bench.progress import live_line
 from bench.scenario import Driver
 from bench.table import table
@@ -121,6 +124,33 @@ def render(report: FlatReport) -> str:
         f"{report.operations:,} operations each, interleaved; ratio: deepest : shallowest, PASS up to {LIMIT:g}"
     )
     return "\n\n".join((describe(report.machine), note, table(header, rows)))
+
+
+LINE = "whether operations get dearer as the queue grows"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.description = (
+        "The same operations on queues of several depths, each with as many finished tasks as the deepest has ready"
+        f" ones and {DELAYED_TASKS:,} delayed ones: medians of interleaved rounds, and their ratio deepest :"
+        " shallowest. The default depths take about 2 GB of disk."
+    )
+    parser.epilog = (
+        "example:\n  python -m bench flat --depths 1000 50000 --json flat.json\n\n"
+        f"exit status: 0 every ratio is at most {LIMIT:g}, 1 one is not"
+    )
+    parser.add_argument(
+        "--depths", type=whole, nargs="+", default=[1_000, 100_000, 1_000_000], metavar="TASKS", help="ready tasks"
+    )
+    parser.add_argument("--operations", type=whole, default=600, metavar="N", help="of a kind (default 600)")
+    add_driver(parser)
+
+
+def run(options: Namespace, folder: Path) -> Findings:
+    if len(set(options.depths)) < 2 or min(options.depths) < len(TYPES):
+        raise UsageError(f"--depths: at least two, none below {len(TYPES)}, the number of task types")
+    report = measure(folder, options.depths, options.operations, options.driver)
+    return Findings(render(report), report.as_json(), report.passed)
 
 
 def _fill(rows: Sequence[tuple[TaskQueue, Mapping[str, str], int]]) -> None:

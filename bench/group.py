@@ -6,6 +6,7 @@ all of them.
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import Any
 from bench import lone
 from bench.accounting import account
 from bench.contend import ENQUEUING_COLUMNS
+from bench.findings import Findings
 from bench.group_actors import TOGETHER, press
 from bench.journal import read_journals
 from bench.lone import Lone, lone_table
 from bench.machine import describe, machine_facts
-from bench.phase import _rows
+from bench.options import DURABILITIES, EXIT_STATUS, add_durabilities, positive, whole
+from bench.phase import read_rows
 from bench.scenario import Durability, Scenario
 from bench.scratch import scratch_folder
 from bench.table import table
@@ -145,6 +148,30 @@ def render(report: GroupReport) -> str:
     )
 
 
+LINE = "what committing together is worth"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.description = (
+        "Processes that enqueue into one file without a pause: committing together, against the queue's gate alone and"
+        " SQLite's own waiting, in interleaved rounds on fresh files. Then a caller that has its file to itself, and"
+        " how much there is to gain with fewer processes."
+    )
+    parser.epilog = (
+        "example:\n  python -m bench group --durability full --rounds 3 --seconds 2 --json group.json\n\n" + EXIT_STATUS
+    )
+    parser.add_argument("--processes", type=whole, default=16, metavar="P", help="that enqueue (default 16)")
+    parser.add_argument("--rounds", type=whole, default=5, metavar="N", help="(default 5)")
+    parser.add_argument("--seconds", type=positive, default=3.0, metavar="N", help="of a side's turn (default 3)")
+    add_durabilities(parser)
+
+
+def run(options: Namespace, folder: Path) -> Findings:
+    durabilities = DURABILITIES[options.durability]
+    report = measure(folder, options.processes, options.rounds, options.seconds, durabilities)
+    return Findings(render(report), report.as_json(), report.passed)
+
+
 def contest_of(
     folder: Path, sides: Sequence[str], durability: Durability, processes: int, rounds: int, seconds: float
 ) -> Contest:
@@ -164,7 +191,7 @@ def contest_of(
 
 
 def _astray(trace: Trace, database: Path, scenario: Scenario) -> int:
-    found = account(read_journals(trace.journals), _rows(database), scenario.lease_seconds)
+    found = account(read_journals(trace.journals), read_rows(database), scenario.lease_seconds)
     return len(found.lost) + len(found.duplicated) + len(found.unasked)
 
 

@@ -9,16 +9,20 @@ from __future__ import annotations
 import json
 import os
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.callgrind import Instructions, run, run_counted
+from bench import callgrind
+from bench.callgrind import Instructions, run_counted
 from bench.costs import ROOT, CostError
-from bench.guarded import MARK
+from bench.findings import Findings
+from bench.guarded import BATCH, MARK
 from bench.isolation import ENVIRONMENT
+from bench.options import UsageError, positive, whole
 from bench.progress import live_line
 from bench.scratch import scratch_folder
 from bench.table import table
@@ -170,7 +174,7 @@ def measure(folder: Path, tasks: int, here: dict[str, str], instructions: bool, 
         if instructions:
             printed, parts = run_counted(command, environment, MARK, PREFIX, folder)
         else:
-            printed, parts = run(command, environment), []
+            printed, parts = callgrind.run(command, environment), []
     results = [json.loads(line) for line in printed.splitlines()]
     costs: Costs = {result["operation"]: {"pages": result["pages"] / result["tasks"]} for result in results}
     if instructions:
@@ -222,6 +226,51 @@ def render(report: GuardReport) -> str:
         rows.append([*cells, "PASS" if row.passed else "FAIL"])
     note = f"a task; counted over {report.now.tasks:,}, a transaction each but for the batches; C includes SQLite"
     return "\n\n".join((note, table(HEADER, rows), *_notes(report)))
+
+
+LINE = "whether pages or instructions grew beyond the baseline"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.description = (
+        "WAL pages and CPU instructions of each operation, counted and held against a baseline. What was counted"
+        " repeats; instructions only with the same compiler, Python and SQLite, otherwise pages alone are compared."
+    )
+    parser.epilog = (
+        "examples:\n  python -m bench guard\n  python -m bench guard --update\n\n"
+        "exit status: 0 nothing grew by more than the tolerance, 1 something did"
+    )
+    parser.add_argument("--baseline", type=Path, default=BASELINE, metavar="FILE", help="(default bench/baseline.json)")
+    parser.add_argument("--update", action="store_true", help="write the baseline anew; needs valgrind")
+    parser.add_argument(
+        "--tolerance", type=positive, default=5.0, metavar="PERCENT", help="growth that passes (default 5)"
+    )
+    parser.add_argument(
+        "--require-instructions", action="store_true", help="fail where instructions in C can't be compared"
+    )
+    parser.add_argument("--tasks", type=whole, metavar="N", help=f"with --update: of each operation (default {TASKS})")
+    parser.add_argument(
+        "--repeats", type=whole, metavar="N", help="count so often, and judge the worst: does chance trip the guard?"
+    )
+
+
+def run(options: Namespace, folder: Path) -> Findings:
+    if options.repeats and options.update:
+        raise UsageError("--repeats: not with --update, one count is the baseline")
+    if options.tasks and not options.update:
+        raise UsageError("--tasks: needs --update, as what is compared is counted for as many as the baseline")
+    if options.tasks and options.tasks % BATCH:
+        raise UsageError(f"--tasks: a multiple of {BATCH}, the size of a batch")
+    if options.update and not options.baseline.resolve().parent.is_dir():
+        raise UsageError(f"--baseline: no such folder: {options.baseline.resolve().parent}")
+    if not options.update and not options.baseline.is_file():
+        raise UsageError(f"--baseline: no such file: {options.baseline}; --update writes it")
+    if options.update:
+        report = update(folder, options.baseline, options.tasks or TASKS, options.tolerance)
+    else:
+        report = check(folder, options.baseline, options.tolerance, options.repeats or 1, options.require_instructions)
+    written = f"\n\nwritten: {options.baseline}" if options.update else ""
+    return Findings(render(report) + written, report.as_json(), options.update or report.passed)
 
 
 def _notes(report: GuardReport) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,9 @@ from time import perf_counter
 
 import psutil
 
+from bench.findings import Findings
 from bench.machine import describe, machine_facts
+from bench.options import EXIT_STATUS, add_driver, positive, whole
 from bench.progress import live_line
 from bench.scenario import Driver, Scenario
 from bench.table import table
@@ -83,6 +86,25 @@ def render(report: IdleReport) -> str:
             verdict_table(report.verdicts),
         )
     )
+
+
+LINE = "what an idle worker costs"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.description = (
+        "CPU time and context switches of worker processes that wait for tasks and get none, beside those of one that"
+        " polls SQLite each millisecond."
+    )
+    parser.epilog = "example:\n  python -m bench idle --seconds 60 --workers 8 --json idle.json\n\n" + EXIT_STATUS
+    parser.add_argument("--seconds", type=positive, default=20.0, metavar="N", help="measured (default 20)")
+    parser.add_argument("--workers", type=whole, default=4, metavar="W", help="that wait (default 4)")
+    add_driver(parser)
+
+
+def run(options: Namespace, folder: Path) -> Findings:
+    report = measure(folder, options.seconds, options.workers, options.driver)
+    return Findings(render(report), report.as_json(), report.passed)
 
 
 def _row(worker: str, usage: Usage) -> list[str]:

@@ -7,6 +7,7 @@ the machine hits both.
 from __future__ import annotations
 
 import sqlite3
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from bench import plain_queue
+from bench.findings import Findings
 from bench.machine import describe, machine_facts
+from bench.options import DURABILITIES, EXIT_STATUS, add_durabilities, positive, whole
 from bench.pair_actors import produce, produce_plainly, work, work_plainly
 from bench.pair_turn import KINDS, PERCENTILES, PairFigures, PairTurn
-from bench.phase import _rows
+from bench.phase import read_rows
 from bench.scenario import Durability, Scenario
 from bench.scratch import scratch_folder
 from bench.table import table
@@ -126,6 +129,30 @@ def render(report: PairsReport) -> str:
     return "\n\n".join((describe(report.machine), note, *tables, verdict_table(report.verdicts)))
 
 
+LINE = "producers and workers, against a queue on the standard library's sqlite3"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.description = (
+        "Producers and workers in a closed loop, every operation by itself: the public API, against a queue written by"
+        " hand on the standard library's sqlite3, in interleaved rounds on fresh files. Every task is accounted for."
+    )
+    parser.epilog = (
+        "example:\n  python -m bench pairs --producers 2 --workers 2 --rounds 3 --json pairs.json\n\n" + EXIT_STATUS
+    )
+    parser.add_argument("--producers", type=whole, default=4, metavar="P", help="producer processes (default 4)")
+    parser.add_argument("--workers", type=whole, default=4, metavar="W", help="worker processes (default 4)")
+    parser.add_argument("--rounds", type=whole, default=5, metavar="N", help="(default 5)")
+    parser.add_argument("--seconds", type=positive, default=4.0, metavar="N", help="of a side's turn (default 4)")
+    add_durabilities(parser)
+
+
+def run(options: Namespace, folder: Path) -> Findings:
+    durabilities = DURABILITIES[options.durability]
+    report = measure(folder, options.producers, options.workers, options.rounds, options.seconds, durabilities)
+    return Findings(render(report), report.as_json(), report.passed)
+
+
 def _contest(folder: Path, scenario: Scenario, rounds: int) -> Contest:
     sides = {OURS: _ours, THEIRS: _theirs}
     turns: dict[str, list[PairTurn]] = {side: [] for side in sides}
@@ -139,7 +166,7 @@ def _contest(folder: Path, scenario: Scenario, rounds: int) -> Contest:
 
 def _ours(label: str, scenario: Scenario, place: Path) -> PairTurn:
     trace = Trace.of(label, scenario, place / "turn", produce, work)
-    return PairTurn.of(trace, _rows(place / "turn" / "queue.db"), scenario.lease_seconds)
+    return PairTurn.of(trace, read_rows(place / "turn" / "queue.db"), scenario.lease_seconds)
 
 
 def _theirs(label: str, scenario: Scenario, place: Path) -> PairTurn:

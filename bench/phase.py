@@ -83,10 +83,10 @@ def run_phase(name: str, scenario: Scenario, folder: Path) -> Phase:
         if not scenario.has_order:
             time.sleep(scenario.delay_seconds + RETRY_SECONDS)  # so that all are due
         _top_up(queue, journal, database, scenario)
-        expected = order.file_order(_rows(database))[:DRAIN_TASKS]
+        expected = order.file_order(read_rows(database))[:DRAIN_TASKS]
         claimed = _drain(queue, journal, scenario, len(expected))
     queue.close()
-    rows = _rows(database)
+    rows = read_rows(database)
     records = read_journals([*crew.journals, own])
     return Phase(
         name=name,
@@ -152,7 +152,7 @@ def _recover(queue: TaskQueue, journal: Journal, database: Path, scenario: Scena
     while time.perf_counter() < deadline:
         while serve(queue, journal, DRAIN_WORKER, scenario.lease_seconds):
             deadline = time.perf_counter() + 10 * scenario.lease_seconds + 10
-        if not any(row.status in ("queued", "processing") for row in _rows(database)):
+        if not any(row.status in ("queued", "processing") for row in read_rows(database)):
             return
         time.sleep(0.05)
 
@@ -177,7 +177,7 @@ def _priority(number: int) -> int:
 
 def _top_up(queue: TaskQueue, journal: Journal, database: Path, scenario: Scenario) -> None:
     """Make sure that there is something to drain in order."""
-    queued = sum(row.status == "queued" for row in _rows(database))
+    queued = sum(row.status == "queued" for row in read_rows(database))
     for number in range(DRAIN_TASKS_AT_LEAST - queued):
         enqueue(queue, journal, scenario.payload(), number, time.perf_counter())
 
@@ -192,7 +192,7 @@ def _drain(queue: TaskQueue, journal: Journal, scenario: Scenario, tasks: int) -
     return claimed
 
 
-def _rows(database: Path) -> list[Row]:
+def read_rows(database: Path) -> list[Row]:
     """Every task of the file, read through the engine."""
     reader = QueueDatabase(str(database))
     rows = reader.execute("SELECT id, priority, status, attempts FROM task_queue").fetchall()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -10,8 +11,10 @@ from time import perf_counter
 import numpy as np
 
 from bench.beside import HEADER, Callers, Turn, by_turn, pace, ratio, rows
+from bench.findings import Findings
 from bench.latency import Latency
 from bench.machine import describe, machine_facts
+from bench.options import EXIT_STATUS, add_callers, whole
 from bench.progress import live_line
 from bench.scenario import Durability
 from bench.table import table
@@ -126,3 +129,21 @@ def render(report: PruneReport) -> str:
             verdict_table(report.verdicts),
         ]
     )
+
+
+LINE = "whether removing finished tasks does"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.description = (
+        "Processes enqueue, claim and complete, in turns alone and while old finished tasks are"
+        " removed, until all of them are."
+    )
+    parser.epilog = "example:\n  python -m bench prune --finished 100000 --json prune.json\n\n" + EXIT_STATUS
+    parser.add_argument("--finished", type=whole, default=1_000_000, metavar="TASKS", help="(default 1000000)")
+    add_callers(parser, processes=2)
+
+
+def run(options: Namespace, folder: Path) -> Findings:
+    report = measure(folder, options.finished, options.processes, options.rate, options.seconds, options.durability)
+    return Findings(render(report), report.as_json(), report.passed)

@@ -1,256 +1,153 @@
-"""The README's tables of numbers, made from the committed results, so that they can't say anything else.
+"""Pages whose numbers are made from the committed results, so that they can't say anything else.
 
-A block stands between `<!-- numbers NAME: files, commands -->` and `<!-- end of numbers -->`.
+A block stands between `<!-- numbers NAME -->` and `<!-- end of numbers -->`. Outside of blocks README and
+docs/numbers.md hold no number but those of bounds.py. The README's images say in themselves of which results they were
+made.
 """
 
 from __future__ import annotations
 
-import json
 import re
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from bench.accounting import Account
-from bench.latency import Latency
-from bench.machine import describe
-from bench.phase import Phase
-from bench.report import LATENCY_HEADER, _fact_rows, _latency_rows, _load, _verdict_rows
-from bench.scenario import Scenario
-from bench.table import table
-from bench.takeover import _rank
-from bench.targets import Verdict
+from bench import blocks, main_numbers, printed
+from bench.bounds import unbacked
+from bench.findings import Findings
+from bench.options import RESULTS
+from bench.page.theme import made_of
+from bench.recorded import Recorded, read_all
 
-Result = dict[str, Any]
+ROOT = RESULTS.parents[1]
 END = "<!-- end of numbers -->"
 BLOCK = re.compile(r"<!-- numbers (?P<name>[\w-]+)[^>]* -->\n.*?<!-- end of numbers -->", re.DOTALL)
-HEADING = "## Numbers"
+IMAGE = re.compile(r"[\w./-]+\.png")
+RENEW_IMAGES = "python -m bench report --images docs/images --only latency-normal scale-normal"
+LINE = "the numbers of README, docs/numbers.md and bench/RESULTS.md"
 
 
 class ReadmeError(Exception):
-    """The README has a block that there is none of, or a table of numbers outside of all blocks."""
+    """A page has a block that there is none of, a number that no results make, or an image of older results."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What is made of the results in `files`, which `commands` write."""
+    """What is made of the results of these names, or of all. `signed`: below it stands which command made them."""
 
-    files: Sequence[str]
-    commands: Sequence[str]
+    results: Sequence[str] | None
     render: Callable[..., str]
+    signed: bool = True
 
-    def text(self, results: Path) -> str:
-        return self.render(*(json.loads((results / name).read_text(encoding="utf-8")) for name in self.files))
+    def text(self, results: Path, seen_from_page: str) -> str:
+        if self.results is None:
+            found = read_all(results, seen_from_page)
+        else:
+            found = [Recorded.read(results / f"{name}.json", seen_from_page) for name in self.results]
+        made = "; ".join(f"{one.made_by}, {one.date[:10]}" for one in found)
+        return self.render(*found) + (f"\n\nMade by {made}." if self.signed else "")
 
-    def about(self) -> str:
-        places = ", ".join(f"bench/results/{name}" for name in self.files)
-        return f": {places}; {', '.join(self.commands)}"
+
+BLOCKS: Mapping[str, Block] = {
+    "main": Block(main_numbers.MAIN, main_numbers.main, signed=False),
+    "machines": Block(main_numbers.MAIN, main_numbers.machines, signed=False),
+    "missed": Block(None, main_numbers.missed, signed=False),
+    "all-machines": Block(None, main_numbers.machines, signed=False),
+    "run-normal": Block(("run-normal",), printed.main_job),
+    "run-full": Block(("run-full",), printed.main_job),
+    "hammer": Block(("hammer", "hammer-kill"), blocks.hammer),
+    "bare": Block(("bare",), blocks.bare),
+    "bare-printed": Block(("bare",), printed.bare_operations),
+    "costs-printed": Block(("costs",), printed.designs),
+    "flat": Block(("flat",), blocks.flat),
+    "flat-printed": Block(("flat",), printed.depths),
+    "contention": Block(("contend",), blocks.contention),
+    "together": Block(("group",), blocks.together),
+    "fewer": Block(("group",), blocks.fewer),
+    "scale": Block(("scale",), blocks.scale),
+    "pairs": Block(("pairs",), blocks.pairs),
+    "waking": Block(("wake", "idle"), blocks.waking),
+    "steadiness": Block(("steady", "soak", "takeover"), blocks.steadiness),
+    "peers": Block(("peers",), blocks.peers),
+    "promises": Block(("workers", "metrics", "backup", "prune", "steady", "soak", "takeover"), blocks.promises, False),
+}
 
 
-def renewed(readme: str, results: Path) -> str:
-    """The README with each block as the results have it. ReadmeError."""
-    outside = [line for line in _numbers(BLOCK.sub("", readme)) if line.startswith(("|", "```"))]
-    if outside:
-        raise ReadmeError(f"a table in '{HEADING}' that no block of results makes, it begins {outside[0]!r:.80}")
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`results` is where they are, seen from the page; `strict`: its prose has no number of its own."""
+
+    path: str
+    results: str
+    strict: bool = True
+
+
+README = Page("README.md", "bench/results/")
+PAGES = (README, Page("docs/numbers.md", "../bench/results/"), Page("bench/RESULTS.md", "results/", strict=False))
+
+
+def renewed(text: str, page: Page, results: Path) -> str:
+    """The page with each block as the results have it. ReadmeError."""
 
     def renew(found: re.Match[str]) -> str:
         block = BLOCKS.get(found["name"])
         if block is None:
-            raise ReadmeError(f"there is no block {found['name']!r} (there are {', '.join(BLOCKS)})")
-        return f"<!-- numbers {found['name']}{block.about()} -->\n{block.text(results)}\n{END}"
+            raise ReadmeError(f"{page.path}: there is no block {found['name']!r} (there are {', '.join(BLOCKS)})")
+        return f"<!-- numbers {found['name']} -->\n{block.text(results, page.results)}\n{END}"
 
-    return BLOCK.sub(renew, readme)
-
-
-def stale(readme: str, results: Path) -> list[str]:
-    """Names of the blocks that say something else than the results."""
-    now = {found["name"]: found[0] for found in BLOCK.finditer(readme)}
-    then = {found["name"]: found[0] for found in BLOCK.finditer(renewed(readme, results))}
-    return [name for name, text in now.items() if then[name] != text]
-
-
-def _numbers(readme: str) -> Iterator[str]:
-    """Lines of the section."""
-    inside = False
-    for line in readme.splitlines():
-        if line.startswith("## "):
-            inside = line.strip() == HEADING
-        elif inside:
-            yield line
-
-
-# -- the blocks -------------------------------------------------------------------------------------------------------
-
-
-def run(result: Result) -> str:
-    """As the main job prints it, without its notes."""
-    phases = [_phase(phase) for phase in result["phases"]]
-    verdicts = [Verdict(**verdict) for verdict in result["verdicts"]]
-    parts = (
-        describe(result["machine"]),
-        _load(Scenario(**result["scenario"])),
-        table(LATENCY_HEADER, _latency_rows(phases), left=2),
-        table(("", *(phase.name for phase in phases)), _fact_rows(phases)),
-        table(("", "target", "measured"), _verdict_rows(verdicts), left=2),
-    )
-    return "```\n" + "\n\n".join(parts) + "\n```"
-
-
-def bare(result: Result) -> str:
-    rows = {(row["operation"], row["against"]): row for row in result["microseconds"]}
-    minimal, stdlib = "bare C, minimal row, one index", "stdlib executemany, one index"
-    dicts, texts = (
-        f"enqueue_many of {result['batch']:,}, a task",
-        f"enqueue_many of {result['batch']:,}, JSON text, a task",
-    )
-    shown = {
-        f"{name}{where}": (rows[f"{name}{ours}", minimal], "", ".1f")
-        for ours, where in ((", C hot path", ", C hot path"), ("", ", from Python"))
-        for name in ("enqueue", "claim", "complete")
-    } | {
-        f"`enqueue_many` of {result['batch']:,} dicts, a task": (
-            rows[dicts, stdlib],
-            "stdlib `json.dumps` and `executemany`: ",
-            ".2f",
-        ),
-        "the same with payloads given as JSON text, which we check and stdlib does not": (
-            rows[texts, stdlib],
-            "",
-            ".2f",
-        ),
-    }
-    return _markdown(
-        ("one process, p50 of a transaction", "prismq", "bare C loop, minimal table", "ratio"),
-        [
-            (name, f"{row['ours_p50']:{form}} us", f"{against}{row['theirs_p50']:{form}} us", f"{row['ratio']:.2f}")
-            for name, (row, against, form) in shown.items()
-        ],
-    )
-
-
-def contention(contend: Result, wake: Result, idle: Result, steady: Result, soak: Result, takeover: Result) -> str:
-    ours, theirs = contend["enqueuing"]["figures"].values()
-    mixed, mixed_theirs = contend["mixed"]["figures"].values()
-    woken, polled, unpinned = (side["commit_to_claimed"]["p50"] for side in wake["sides"].values())
-    waiting = [usage["cpu_percent"] for usage in idle["waiting"]]
-    logs = {phase["stretch"]["phase"]: phase["stretch"]["wal_bytes"] / 1e6 for phase in soak["phases"]}
-    last = soak["samples"]["wal_bytes"][-1] / 1e6
-    calls, scenario = steady["latency"], steady["scenario"]
-    held, first = (
-        takeover["milliseconds"][f"{who} killed"] for who in ("holder of the write lock", "first waiting worker")
-    )
-    pair = f"{contend['mixed']['producers']} producers, {contend['mixed']['workers']} workers"
-    paced = f"{scenario['producers']} + {scenario['workers']} processes paced at half of capacity"
-    minutes = f"{soak['processes']} processes without pause for {soak['seconds'] / 60:g} minutes"
-    rows = [
-        (
-            f"{contend['enqueuing']['producers']} processes enqueue without pause: longest call",
-            f"{_ms(ours['longest'])} ms",
-            f"{_ms(theirs['longest'])} ms",
-            _source("contend"),
-        ),
-        ("calls/s", f"{ours['enqueued']:,.0f}", f"{theirs['enqueued']:,.0f}", ""),
-        ("most : least served process", f"{ours['producer_split']:.2f}", f"{theirs['producer_split']:.2f}", ""),
-        (
-            f"{pair}: completed of enqueued (0.5 is fair)",
-            f"{mixed['completed_share']:.3f}",
-            f"{mixed_theirs['completed_share']:.3f}",
-            "",
-        ),
-        (
-            "idle worker in another process: commit to claimed task, p50",
-            f"{woken:.1f} us",
-            f"{polled:.1f} us",
-            _source("wake"),
-        ),
-        ("the same, where the system may put both on one core", f"{unpinned:.1f} us", "", ""),
-        (
-            "CPU of an idle worker, % of a core",
-            f"{sum(waiting) / len(waiting):.3f}",
-            f"{idle['polling']['cpu_percent']:.2f}",
-            _source("idle"),
-        ),
-        (f"{paced}, {scenario['seconds']:g} s: enqueue p99.9, max", _two(calls["enqueue"]), "", _source("steady")),
-        ("claim p99.9, max", _two(calls["claim"]), "", ""),
-        (
-            f"{minutes}, a reader holding a snapshot for one: largest WAL",
-            f"{logs['held']:,.0f} MB",
-            "",
-            _source("soak"),
-        ),
-        ("largest before it, and the file at the end", f"{logs['before']:,.0f}, {last:,.0f} MB", "", ""),
-        (
-            "until the others go on, p90: holder of the write lock killed",
-            f"{_rank(held, 0.9):.1f} ms",
-            "",
-            _source("takeover"),
-        ),
-        ("first of two waiting workers killed as a task is added", f"{_rank(first, 0.9):.1f} ms", "", ""),
-    ]
-    return _markdown(("what", "prismq", "the other", "command"), rows)
-
-
-def together(result: Result) -> str:
-    rows = []
-    for contest in result["contests"]:
-        sides = list(contest["figures"].values())
-        rows.append(("calls/s", contest["durability"], *(f"{side['enqueued']:,.0f}" for side in sides)))
-        rows.append(("p99, longest call, ms", "", *(f"{_ms(side['p99'])}, {_ms(side['longest'])}" for side in sides)))
-    processes = f"{result['contests'][0]['processes']} processes"
-    return _markdown((processes, "durability", "together", "each in its turn", "SQLite's own busy handler"), rows)
-
-
-def pairs(result: Result) -> str:
-    rows = []
-    for contest in result["contests"]:
-        ours, theirs = contest["figures"].values()
-        rates = ours["operations"], theirs["operations"]
-        calls = ours["longest"], theirs["longest"]
-        rows.append(
-            ("operations/s", contest["durability"], *(f"{rate:,.0f}" for rate in rates), f"{rates[0] / rates[1]:.2f}")
+    numbers = unbacked(BLOCK.sub("", text)) if page.strict else []
+    if numbers:
+        raise ReadmeError(
+            f"{page.path}: {', '.join(numbers)}: in prose, but neither made from results nor a bound that the code sets"
         )
-        rows.append(("longest call, ms", "", *map(_ms, calls), f"{calls[0] / calls[1]:.3f}"))
-    processes = f"{result['producers']} + {result['workers']} processes"
-    return _markdown((processes, "durability", "prismq", "sqlite3 by hand", "ratio"), rows)
+    return BLOCK.sub(renew, text)
 
 
-BLOCKS: Mapping[str, Block] = {
-    "run": Block(("run-normal.json",), ("python -m bench",), run),
-    "bare": Block(("bare.json",), ("python -m bench bare",), bare),
-    "contention": Block(
-        tuple(f"{name}.json" for name in ("contend", "wake", "idle", "steady", "soak", "takeover")),
-        ("each by the command in its last column",),
-        contention,
-    ),
-    "together": Block(("group.json",), ("python -m bench group",), together),
-    "pairs": Block(("pairs.json",), ("python -m bench pairs",), pairs),
-}
+def stale(text: str, page: Page, results: Path) -> list[str]:
+    """Names of the blocks that say something else than the results."""
+    now = {found["name"]: found[0] for found in BLOCK.finditer(text)}
+    then = {found["name"]: found[0] for found in BLOCK.finditer(renewed(text, page, results))}
+    return [name for name, said in now.items() if then[name] != said]
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(
-        "|" + "|".join(cell if cell == "---" else f" {cell} ".replace("  ", " ") for cell in line) + "|"
-        for line in lines
+def outdated(text: str, root: Path, results: Path) -> Iterator[str]:
+    """Images of the page, its paths from `root`, that were not made of these results."""
+    dates = {one.file.name: one.date for one in read_all(results)}
+    for path in dict.fromkeys(IMAGE.findall(text)):
+        name, _, date = made_of(root / path).partition(" ")
+        if not date or dates.get(name) != date:
+            yield path
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.description = (
+        "Writes the numbers of README, docs/numbers.md and bench/RESULTS.md anew from the committed results: what"
+        " stands between <!-- numbers NAME --> and <!-- end of numbers -->. Says which images of the README are of"
+        " other results."
     )
+    parser.epilog = (
+        "exit status: 0 as the results have it, 1 it is not, or has a number that neither results nor the code make"
+    )
+    parser.add_argument("--check", action="store_true", help="change nothing, only say what would be changed")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="this file alone, as if it were README.md")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="(default bench/results)")
 
 
-def _source(name: str) -> str:
-    return f"`python -m bench {name}` ([results](bench/results/{name}.json))"
-
-
-def _ms(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
-
-
-def _two(found: Mapping[str, float]) -> str:
-    return f"{found['p99_9']:.1f}, {found['max']:.1f} ms"
-
-
-def _phase(content: Result) -> Phase:
-    """As it was before it became JSON."""
-    fields = {name: content[name] for name in Phase.__slots__ if name in content and name != "curves"}
-    latency = {name: Latency(**found) for name, found in content["latency"].items()}
-    account = Account(**{"retried": 0} | content["account"])  # results from before there were retries have none
-    return Phase(**{"has_order": True} | fields | {"latency": latency, "account": account})
+def run(options: Namespace, folder: Path) -> Findings:
+    files = {README: options.readme} if options.readme else {page: ROOT / page.path for page in PAGES}
+    lines, kept = [], True
+    for page, file in files.items():
+        try:
+            text = file.read_text(encoding="utf-8")
+            different = stale(text, page, options.results)
+            if different and not options.check:
+                file.write_text(renewed(text, page, options.results), encoding="utf-8", newline="\n")
+            old = list(outdated(text, ROOT, options.results)) if page is README else []
+        except OSError as error:
+            raise ReadmeError(str(error)) from error
+        said = "other than the results" if options.check else "written anew"
+        lines += [f"{page.path}, {said}: {name}" for name in different]
+        lines += [f"{path}, of other results: {RENEW_IMAGES}" for path in old]
+        kept &= not old and not (different and options.check)
+    return Findings("\n".join(lines), {}, kept)

@@ -10,7 +10,7 @@ from bench.machine import describe
 from bench.phase import Phase
 from bench.scenario import Scenario
 from bench.table import table
-from bench.targets import Verdict
+from bench.verdicts import verdict_table
 
 PACED_ONLY = ("enqueue call", "producer woken late")
 LATENCY_HEADER = ("phase", "operation", "count", "rate/s", "p50 ms", "p95 ms", "p99 ms", "p99.9 ms", "max ms")
@@ -26,16 +26,17 @@ def render(report: Report) -> str:
     return "\n\n".join(
         (
             describe(report.machine),
-            _load(report.scenario),
-            table(LATENCY_HEADER, _latency_rows(report.phases), left=2),
-            table(("", *(phase.name for phase in report.phases)), _fact_rows(report.phases)),
+            load_line(report.scenario),
+            table(LATENCY_HEADER, latency_rows(report.phases), left=2),
+            table(("", *(phase.name for phase in report.phases)), fact_rows(report.phases)),
             NOTES,
-            table(("", "target", "measured"), _verdict_rows(report.verdicts), left=2),
+            verdict_table(report.verdicts),
         )
     )
 
 
-def _load(scenario: Scenario) -> str:
+def load_line(scenario: Scenario) -> str:
+    """Who does what, in a line."""
     kills = f", a worker killed every {scenario.kill_seconds:g} s" if scenario.kill_seconds else ""
     return (
         f"{scenario.producers} producers, {scenario.workers} workers, {scenario.seconds:g} s a phase,"
@@ -43,21 +44,24 @@ def _load(scenario: Scenario) -> str:
     )
 
 
-def _latency_rows(phases: Sequence[Phase]) -> list[list[str]]:
+def latency_rows(phases: Sequence[Phase]) -> list[list[str]]:
+    """Lines under LATENCY_HEADER."""
     return [
-        [phase.name, operation, *_cells(latency)]
+        [phase.name, operation, *latency_cells(latency)]
         for phase in phases
         for operation, latency in phase.latency.items()
         if phase.rate is not None or operation not in PACED_ONLY
     ]
 
 
-def _cells(latency: Latency) -> list[str]:
+def latency_cells(latency: Latency) -> list[str]:
+    """From the count on."""
     figures = (latency.p50, latency.p95, latency.p99, latency.p99_9, latency.max)
     return [f"{latency.count:,}", f"{latency.rate:,.0f}", *(f"{milliseconds:.3f}" for milliseconds in figures)]
 
 
-def _fact_rows(phases: Sequence[Phase]) -> list[list[str]]:
+def fact_rows(phases: Sequence[Phase]) -> list[list[str]]:
+    """A line for each fact, a column for each phase."""
     accounts = [phase.account for phase in phases]
     return [
         ["enqueued and completed, tasks/s", *(f"{phase.capacity:,.0f}" for phase in phases)],
@@ -86,7 +90,3 @@ def _fact_rows(phases: Sequence[Phase]) -> list[list[str]]:
 def _ids(ids: Sequence[int]) -> str:
     shown = ", ".join(str(number) for number in ids[:3])
     return f"{len(ids):,}" + (f" ({shown}{', ...' if len(ids) > 3 else ''})" if ids else "")
-
-
-def _verdict_rows(verdicts: Sequence[Verdict]) -> list[list[str]]:
-    return [["PASS" if verdict.passed else "FAIL", verdict.promise, verdict.measured] for verdict in verdicts]

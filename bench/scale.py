@@ -6,14 +6,17 @@ them.
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.findings import Findings
 from bench.group import GATE, PLAIN, SIDES, Contest, contest_of
 from bench.group_actors import TOGETHER
 from bench.machine import describe, machine_facts
+from bench.options import DURABILITIES, EXIT_STATUS, add_durabilities, positive, whole
 from bench.scenario import Durability, Scenario
 from bench.table import table
 from bench.targets import Verdict
@@ -91,3 +94,28 @@ def render(report: ScaleReport) -> str:
     return "\n\n".join(
         (describe(report.machine), note, table(HEADER, rows[:-1], left=3), verdict_table(report.verdicts))
     )
+
+
+LINE = "throughput and tails with 1 to 16 processes"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.description = (
+        "More and more processes that enqueue into one file without a pause: committing together, against the queue's"
+        " gate alone and SQLite's own waiting, in interleaved rounds on fresh files."
+    )
+    parser.epilog = (
+        "example:\n  python -m bench scale --processes 1 4 --rounds 1 --seconds 1 --json scale.json\n\n" + EXIT_STATUS
+    )
+    parser.add_argument(
+        "--processes", type=whole, nargs="+", default=list(PROCESSES), metavar="P", help="(default 1 2 4 8 16)"
+    )
+    parser.add_argument("--rounds", type=whole, default=3, metavar="N", help="(default 3)")
+    parser.add_argument("--seconds", type=positive, default=2.0, metavar="N", help="of a side's turn (default 2)")
+    add_durabilities(parser)
+
+
+def run(options: Namespace, folder: Path) -> Findings:
+    durabilities = DURABILITIES[options.durability]
+    report = measure(folder, options.processes, options.rounds, options.seconds, durabilities)
+    return Findings(render(report), report.as_json(), report.passed)

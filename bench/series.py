@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from argparse import ArgumentParser, Namespace
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bench.files import write_whole
+from bench.findings import Findings
 from bench.harness import PhaseChoice, Report, run_harness
 from bench.machine import Facts, describe, machine_facts, require_same
+from bench.options import DURABILITIES, EXIT_STATUS, UsageError, add_driver, add_durabilities, positive
 from bench.progress import duration, note
 from bench.scenario import Driver, Durability, Scenario
 from bench.scenarios import SCENARIOS
@@ -63,6 +66,8 @@ class Series:
     scenarios: list[str]
     durabilities: list[Durability]
     outcomes: list[Outcome] = field(default_factory=list)
+    command: str = ""
+    """That began it."""
 
     @property
     def passed(self) -> bool:
@@ -98,7 +103,7 @@ class Series:
         return series
 
 
-def run(series: Series, folder: Path, file: Path | None) -> None:
+def play(series: Series, folder: Path, file: Path | None) -> None:
     """Run what remains, in `folder`; written to `file` after each scenario."""
     remaining = series.remaining
     phases = 2 if series.settings.phase == "both" else 1
@@ -130,6 +135,50 @@ def render(series: Series) -> str:
     ]
     parts = (describe(series.outcomes[0].machine), lines, note_, table(HEADER, rows, left=2), verdict_table(verdicts))
     return "\n\n".join(parts)
+
+
+LINE = "named scenarios: bursts, backlogs, delays, failures, crashes and more"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.description = (
+        "Named scenarios: each first as fast as it goes, then paced at half of that, on fresh files with new processes,"
+        " every task accounted for and the targets judged."
+    )
+    parser.epilog = (
+        "examples:\n  python -m bench run --list\n  python -m bench run --scenario steady burst --durability both\n"
+        "  python -m bench run --seconds 60 --json run.json   # Ctrl-C; later: --resume run.json\n\n" + EXIT_STATUS
+    )
+    parser.add_argument("--list", action="store_true", help="the scenarios, a line each")
+    parser.add_argument("--scenario", nargs="+", metavar="NAME", choices=tuple(SCENARIOS), help="(default all)")
+    parser.add_argument("--seconds", type=positive, default=10.0, metavar="N", help="of a phase (default 10)")
+    parser.add_argument("--phase", choices=("both", "closed", "paced"), default="both", help="(default both)")
+    parser.add_argument("--rate", type=positive, metavar="TASKS", help="tasks/s when paced (default half of capacity)")
+    add_durabilities(parser, default="normal")
+    add_driver(parser)
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="go on with the series that --json wrote to FILE")
+
+
+def run(options: Namespace, folder: Path) -> Findings:
+    if options.list:
+        return Findings("\n".join(f"{name:<16} {named.line}" for name, named in SCENARIOS.items()), {})
+    if options.phase == "paced" and options.rate is None:
+        raise UsageError("--phase paced: needs --rate, as no capacity is measured")
+    if options.resume:
+        try:
+            series = Series.read(options.resume, folder)
+        except ValueError as error:
+            raise UsageError(f"--resume: {error}") from error
+    else:
+        settings = Settings(options.seconds, options.phase, options.driver, options.rate)
+        names, durabilities = list(options.scenario or SCENARIOS), list(DURABILITIES[options.durability])
+        series = Series(settings, names, durabilities, command=options.command)
+    try:
+        play(series, folder, options.resume or options.json)
+    except BaseException:
+        print(render(series))
+        raise
+    return Findings(render(series), asdict(series), series.passed)
 
 
 def _outcome(settings: Settings, name: str, durability: Durability, folder: Path) -> Outcome:

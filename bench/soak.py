@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,9 +15,11 @@ import numpy as np
 from bench.actors import produce, work
 from bench.balance import Balance
 from bench.crew import CrewError
+from bench.findings import Findings
 from bench.journal import Outcome, Records, read_journals
 from bench.latency import Latency, latencies
 from bench.machine import describe, machine_facts
+from bench.options import EXIT_STATUS, UsageError, add_driver, positive, whole
 from bench.progress import live_line
 from bench.samples import Sample, Stretch, stretches
 from bench.scenario import Driver, Scenario
@@ -160,6 +163,37 @@ def render(report: SoakReport) -> str:
             verdict_table(report.verdicts),
         )
     )
+
+
+LINE = "how far the WAL grows under a reader that stays"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.description = (
+        "Producers and workers as fast as they can. After a third of the time a reader takes a snapshot and keeps it,"
+        " so that no checkpoint can begin the WAL anew: how large that gets, and what the calls take meanwhile. The"
+        " default takes a few GB of disk."
+    )
+    parser.epilog = (
+        "example:\n  python -m bench soak --seconds 60 --snapshot-seconds 20 --json soak.json\n\n" + EXIT_STATUS
+    )
+    parser.add_argument("--seconds", type=positive, default=300.0, metavar="N", help="of the load (default 300)")
+    parser.add_argument("--processes", type=whole, default=8, metavar="P", help="half of them workers (default 8)")
+    parser.add_argument(
+        "--snapshot-seconds", type=positive, default=60.0, metavar="N", help="the reader stays (default 60)"
+    )
+    add_driver(parser)
+
+
+def run(options: Namespace, folder: Path) -> Findings:
+    if options.processes < 2:
+        raise UsageError("--processes: at least 2, a producer and a worker")
+    if options.snapshot_seconds > options.seconds / 2:
+        raise UsageError(
+            "--snapshot-seconds: at most half of --seconds: a third comes before it, and some must come after"
+        )
+    report = measure(folder, options.seconds, options.processes, options.snapshot_seconds, options.driver)
+    return Findings(render(report), report.as_json(), report.passed)
 
 
 def _watch(troupe: Troupe, producers: int, seconds: float) -> list[Sample]:

@@ -6,6 +6,7 @@ call that waited for the CPU and not for the queue shows there too.
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,12 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from bench.control import CONTROL_SECONDS, control_turns
+from bench.findings import Findings
 from bench.harness import PACED_SHARE
 from bench.journal import Operation, Outcome, Records, read_journals
 from bench.latency import Latency, latencies
 from bench.machine import describe, machine_facts
+from bench.options import EXIT_STATUS, positive, whole
 from bench.phase import run_phase
-from bench.report import LATENCY_HEADER, _cells
+from bench.report import LATENCY_HEADER, latency_cells
 from bench.scenario import Scenario
 from bench.steady_actors import controls_of, produce, work
 from bench.table import table
@@ -118,10 +121,32 @@ def render(report: SteadyReport) -> str:
         f" at {scenario.rate:,.0f} tasks/s{share}; payload {scenario.payload_bytes} bytes"
     )
     facts = f"largest WAL {report.wal_bytes / 1e6:.1f} MB; SQLITE_BUSY seen by callers: {report.busy:,}"
-    rows = [[operation, *_cells(latency)] for operation, latency in report.latency.items()]
+    rows = [[operation, *latency_cells(latency)] for operation, latency in report.latency.items()]
     latencies_table = table(LATENCY_HEADER[1:], rows)
     verdicts = verdict_table(report.verdicts)
     return "\n\n".join((describe(report.machine), load, latencies_table, facts, NOTES, verdicts))
+
+
+LINE = "the longest calls of a queue that keeps up"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.description = (
+        "A paced load, by default at half of the capacity measured first: the longest calls, beside those of a control"
+        " call in the same processes that shows what the operating system alone does to them."
+    )
+    parser.epilog = "example:\n  python -m bench steady --seconds 20 --rate 1000 --json steady.json\n\n" + EXIT_STATUS
+    parser.add_argument("--producers", type=whole, default=4, metavar="P", help="producer processes (default 4)")
+    parser.add_argument("--workers", type=whole, default=4, metavar="W", help="worker processes (default 4)")
+    parser.add_argument("--seconds", type=positive, default=60.0, metavar="N", help="when paced (default 60)")
+    parser.add_argument(
+        "--rate", type=positive, metavar="TASKS", help="tasks/s (default half the capacity, measured first)"
+    )
+
+
+def run(options: Namespace, folder: Path) -> Findings:
+    report = measure(folder, options.producers, options.workers, options.seconds, options.rate)
+    return Findings(render(report), report.as_json(), report.passed)
 
 
 def _verdict(promise: str, measured: float, limit: float, control: float) -> Verdict:

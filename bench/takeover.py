@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,7 +15,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeAlias
 
+from bench.findings import Findings
 from bench.machine import describe, machine_facts
+from bench.options import EXIT_STATUS, whole
 from bench.progress import live_line
 from bench.table import table
 from bench.targets import Verdict
@@ -150,7 +153,9 @@ class TakeoverReport(Judged):
     @property
     def verdicts(self) -> list[Verdict]:
         return [
-            Verdict(f"{event}: p90 <= {LIMIT_MS:g} ms", f"{_rank(each, 0.9):.1f} ms", _rank(each, 0.9) <= LIMIT_MS)
+            Verdict(
+                f"{event}: p90 <= {LIMIT_MS:g} ms", f"{percentile(each, 0.9):.1f} ms", percentile(each, 0.9) <= LIMIT_MS
+            )
             for event, each in self.milliseconds.items()
         ] + [
             Verdict("no task lost", f"{lost:,}", lost == 0)
@@ -158,7 +163,8 @@ class TakeoverReport(Judged):
         ]
 
 
-def _rank(values: list[float], share: float) -> float:
+def percentile(values: list[float], share: float) -> float:
+    """The value that this share of them doesn't exceed."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
@@ -180,8 +186,25 @@ def measure(folder: Path, rounds: int) -> TakeoverReport:
 def render(report: TakeoverReport) -> str:
     """The report as text."""
     rows = [
-        [event, f"{len(each):,}", *(f"{_rank(each, share):.1f}" for share in (0.5, 0.9)), f"{max(each):.1f}"]
+        [event, f"{len(each):,}", *(f"{percentile(each, share):.1f}" for share in (0.5, 0.9)), f"{max(each):.1f}"]
         for event, each in report.milliseconds.items()
     ]
     heading = ("until the others go on, ms", "times", "p50", "p90", "max")
     return "\n\n".join((describe(report.machine), table(heading, rows), verdict_table(report.verdicts)))
+
+
+LINE = "how soon others go on after a kill"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.description = (
+        "Kills the process that holds the write lock, the one that keeps house, and the first of two that wait for a"
+        " task, and deletes the sidecar file: how soon the others go on."
+    )
+    parser.epilog = "example:\n  python -m bench takeover --rounds 20 --json takeover.json\n\n" + EXIT_STATUS
+    parser.add_argument("--rounds", type=whole, default=10, metavar="N", help="of each (default 10)")
+
+
+def run(options: Namespace, folder: Path) -> Findings:
+    report = measure(folder, options.rounds)
+    return Findings(render(report), report.as_json(), report.passed)

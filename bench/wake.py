@@ -6,6 +6,7 @@ A second part lets a burst loose on many idle workers and counts how many of the
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,9 +17,11 @@ from typing import Any
 import psutil
 
 from bench.core import own_core
+from bench.findings import Findings
 from bench.herd import Herd
 from bench.journal import Records, read_journals
 from bench.machine import describe, machine_facts
+from bench.options import EXIT_STATUS, add_driver, whole
 from bench.progress import live_line
 from bench.reaction import Reactions, Spread
 from bench.scenario import Driver, Scenario
@@ -159,6 +162,27 @@ def render(report: WakeReport) -> str:
             verdict_table(report.verdicts),
         )
     )
+
+
+LINE = "how soon an idle worker of another process has a task"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.description = (
+        "From an enqueue in one process to the task in the hands of an idle worker in another: woken by the queue,"
+        " against polling SQLite each millisecond, in interleaved rounds on fresh files. Then bursts of"
+        f" {BURST_TASKS} tasks on many idle workers, and how many of them wake."
+    )
+    parser.epilog = "example:\n  python -m bench wake --samples 100 --rounds 2 --json wake.json\n\n" + EXIT_STATUS
+    parser.add_argument("--samples", type=whole, default=200, metavar="N", help="tasks of a round (default 200)")
+    parser.add_argument("--rounds", type=whole, default=3, metavar="N", help="of each side (default 3)")
+    parser.add_argument("--processes", type=whole, default=16, metavar="W", help="workers of the bursts (default 16)")
+    add_driver(parser)
+
+
+def run(options: Namespace, folder: Path) -> Findings:
+    report = measure(folder, options.samples, options.rounds, options.processes, options.driver)
+    return Findings(render(report), report.as_json(), report.passed)
 
 
 def _row(interval: str, side: str, reactions: Reactions, spread: Spread) -> list[str]:

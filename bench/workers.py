@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.context import SpawnProcess
@@ -17,7 +18,9 @@ from statistics import median
 from typing import Any
 
 from bench.crew import CrewError
+from bench.findings import Findings
 from bench.machine import describe, machine_facts
+from bench.options import EXIT_STATUS, add_durability, whole
 from bench.progress import live_line
 from bench.scenario import TASK_TYPE, Durability, Scenario
 from bench.table import table
@@ -189,3 +192,24 @@ def render(report: WorkersReport) -> str:
             verdict_table(report.verdicts),
         )
     )
+
+
+LINE = "what claiming ahead is worth to workers"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.description = (
+        "Worker processes drain a backlog with empty handlers: WorkerEngine with and without tasks claimed ahead,"
+        " against one claim and one complete a task, in interleaved rounds on fresh files."
+    )
+    parser.epilog = "example:\n  python -m bench workers --tasks 100000 --json workers.json\n\n" + EXIT_STATUS
+    parser.add_argument("--tasks", type=whole, default=20_000, metavar="N", help="of the backlog (default 20000)")
+    parser.add_argument("--processes", type=whole, default=4, metavar="W", help="workers (default 4)")
+    parser.add_argument("--rounds", type=whole, default=3, metavar="N", help="of each side (default 3)")
+    parser.add_argument("--prefetch", type=whole, default=128, metavar="N", help="claimed ahead (default 128)")
+    add_durability(parser)
+
+
+def run(options: Namespace, folder: Path) -> Findings:
+    report = measure(folder, options.tasks, options.processes, options.rounds, options.prefetch, options.durability)
+    return Findings(render(report), report.as_json(), report.passed)

@@ -1,1 +1,1 @@
-"""Single operations, timed by pytest-benchmark: pytest bench/micro"""
+"""Single operations, timed by pytest-benchmark: pytest bench"""

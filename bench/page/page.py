@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 from html import escape
 from pathlib import Path
 
-from bench.page.sections import Missing, Plot, Section, Table, read_all
+from bench.page.sections import SOURCES, Missing, Plot, Section, Table
 from bench.page.theme import DARK, LIGHT, png, stylesheet_variables, svg
+from bench.recorded import Recorded
 
 TITLE = "prismq: benchmark report"
 
@@ -77,23 +78,25 @@ def build(results: Path, out: Path, images: Path | None, only: Collection[str] =
 
     Returns the sections that are missing. MissingExtraError without matplotlib.
     """
-    parts = list(read_all(results))
-    sections = [part for part in parts if isinstance(part, Section)]
-    missing = [part for part in parts if isinstance(part, Missing)]
+    parts = {source: source.read(results) for source in SOURCES}
+    made = {source: part for source, part in parts.items() if isinstance(part, Section)}
+    sections = list(made.values())
+    missing = [part for part in parts.values() if isinstance(part, Missing)]
     out.write_text(render(sections, missing), encoding="utf-8")
     if images is not None:
         images.mkdir(parents=True, exist_ok=True)
-        for section in sections:
+        for source, section in made.items():
+            said = f"{source.file} {Recorded.read(results / source.file).date}"
             for plot in section.plots:
                 if not only or plot.name in only:
-                    save_images(plot, images)
+                    save_images(plot, images, said)
     return missing
 
 
-def save_images(plot: Plot, folder: Path) -> None:
-    """The figure for light and for dark pages."""
+def save_images(plot: Plot, folder: Path, source: str) -> None:
+    """The figure for light and for dark pages; `source` says which results, and of when, it was made of."""
     for name, theme in (("light", LIGHT), ("dark", DARK)):
-        (folder / f"{plot.name}-{name}.png").write_bytes(png(plot.draw, theme, plot.name))
+        (folder / f"{plot.name}-{name}.png").write_bytes(png(plot.draw, theme, plot.name, source))
 
 
 def render(sections: Sequence[Section], missing: Sequence[Missing]) -> str:

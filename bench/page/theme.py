@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 WIDTH_INCHES = 4.8
 FONT = "DejaVu Sans"
 PIXELS_PER_INCH = 200
+SOURCE = "Source"
+"""A keyword of the PNG specification."""
 
 
 class MissingExtraError(Exception):
@@ -117,17 +120,28 @@ def svg(draw: Draw, name: str, title: str) -> str:
     return re.sub(r"<svg[^>]*>", lambda _: head, text, count=1)
 
 
-def png(draw: Draw, theme: Theme, name: str) -> bytes:
-    """The figure as a PNG."""
-    return _saved(drawn(draw, theme), "png", name)
+def png(draw: Draw, theme: Theme, name: str, source: str = "") -> bytes:
+    """The figure as a PNG that says in itself what it was made of."""
+    return _saved(drawn(draw, theme), "png", name, source)
 
 
-def _saved(figure: Figure, form: str, salt: str) -> bytes:
+def made_of(file: Path) -> str:
+    """The `source` of a PNG; empty when it says none. OSError."""
+    content = file.read_bytes()
+    head = b"tEXt" + SOURCE.encode() + b"\0"
+    start = content.find(head)
+    if start < 0:
+        return ""
+    end = start + 4 + int.from_bytes(content[start - 4 : start])  # a chunk: its length, its type, and so many bytes
+    return content[start + len(head) : end].decode("latin-1")
+
+
+def _saved(figure: Figure, form: str, salt: str, source: str = "") -> bytes:
     import matplotlib
 
     held = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
-        metadata = {"Date": None} if form == "svg" else {"Software": None}
+        metadata = {"Date": None} if form == "svg" else {"Software": None, SOURCE: source or None}
         figure.savefig(held, format=form, dpi=PIXELS_PER_INCH, metadata=metadata)
     return held.getvalue()
 

@@ -57,6 +57,8 @@ class Contest:
     missing: dict[str, str] = field(default_factory=dict)
     settings: dict[str, dict[str, object]] = field(default_factory=dict)
     turns: list[Turn] = field(default_factory=list)
+    command: str = ""
+    """That began it."""
 
     def done(self) -> set[tuple[int, str, str]]:
         """Round, group and peer of each turn that did not fail."""

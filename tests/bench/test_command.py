@@ -1,10 +1,11 @@
-"""Wrong usage is refused before anything runs."""
+"""Wrong usage is refused before anything runs; what ran is in its results."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from bench.command import main
+from bench.command import COMMANDS, GROUPS, SHOWING, main
 
 
 @pytest.mark.parametrize(
@@ -41,14 +42,52 @@ def test_usage_errors(arguments: list[str], complaint: str, capsys: pytest.Captu
     assert complaint in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["bare", "--help"], ["costs", "--help"], ["flat", "--help"], ["guard", "--help"]]
-)
-def test_help_has_examples(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["", *(name for name in COMMANDS if name != "readme")])
+def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(arguments)
+        main([*command.split(), "--help"])
     assert stopped.value.code == 0
-    assert "example" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"python -m bench {command}".strip() in said
+    assert "example" in said
+    assert ("exit status" in said) == (command not in ("bare", "costs"))
+
+
+def test_the_help_names_every_command_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  python -m bench ")]
+    named = [line[3] for line in lines if len(line) > 3 and not line[3].startswith("-")]
+    assert named == list(COMMANDS) == [name for commands in GROUPS.values() for name in commands]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("costs --operations 5 --no-instructions", "python -m bench costs --operations 5 --no-instructions"),
+        ("costs --operations=5 --no-ins --only ready", "python -m bench costs --operations=5 --no-ins --only ready"),
+        ("takeover --rounds 1", "python -m bench takeover --rounds 1"),
+        (
+            "--producers 1 --workers 1 --seconds 0.2 --phase closed --keep",
+            "python -m bench --producers 1 --workers 1 --seconds 0.2 --phase closed",
+        ),
+        (
+            "run --scenario steady --seconds 0.2 --phase closed",
+            "python -m bench run --scenario steady --seconds 0.2 --phase closed",
+        ),
+    ],
+)
+def test_results_say_by_which_command(given: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    main([*given.split(), f"--json={file}", "--path", str(tmp_path)])
+    assert json.loads(file.read_text(encoding="utf-8"))["command"] == said
+
+
+def test_what_only_shows_results_writes_none(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in SHOWING:
+        with pytest.raises(SystemExit):
+            main([command, "--json", "x.json"])
+        assert "unrecognized arguments: --json" in capsys.readouterr().err
 
 
 def test_importing_the_entry_point_runs_nothing(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.command import RESULTS, main
+from bench.command import main
+from bench.options import RESULTS
 from bench.page import theme
 from bench.page.page import build
 from bench.page.sections import SOURCES, Missing, Plot, Section, read_all
@@ -196,6 +197,23 @@ def test_the_command_writes_the_page_and_images_for_both_themes(
     assert images == ["takeover-dark.png", "takeover-light.png"]
     for name in images:
         assert (tmp_path / "my-images" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_any_results_there_is_nothing_to_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    assert main(["report", "--out", str(tmp_path / "my.html"), "--results", str(tmp_path / "empty")]) == 1
+    said = capsys.readouterr()
+    assert f"bench: no results in {tmp_path / 'empty'}" in said.err
+    assert said.out == ""
+    assert not (tmp_path / "my.html").exists()
+
+
+def test_images_say_what_they_were_made_of(tmp_path: Path) -> None:
+    shutil.copy(RESULTS / "takeover.json", tmp_path)
+    build(tmp_path, tmp_path / "r.html", tmp_path / "images")
+    date = json.loads((tmp_path / "takeover.json").read_text(encoding="utf-8"))["machine"]["date"]
+    for name in ("takeover-light.png", "takeover-dark.png"):
+        assert theme.made_of(tmp_path / "images" / name) == f"takeover.json {date}"
 
 
 def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
