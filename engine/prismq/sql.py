@@ -230,8 +230,8 @@ _UNCLAIM: Final = """UPDATE task_queue SET status = 'queued', attempts = attempt
   lease_until_utc = NULL, reserved_at_utc = NULL, processing_started_utc = NULL, updated_at_utc = """
 # ?4 now
 UNCLAIM: Final = f"{_UNCLAIM}?4 {_HELD}"
-# ?1 id, ?2 attempt, ?3 now
-UNCLAIM_ORPHAN: Final = f"{_UNCLAIM}?3 WHERE id = ?1 AND status = 'processing' AND attempts = ?2"
+# ?4 when it was claimed, ?5 now
+UNCLAIM_ORPHAN: Final = f"{_UNCLAIM}?5 {_HELD} AND reserved_at_utc = ?4"
 
 # -- a group's; see native/group.h ------------------------------------------------------------------------------------
 
