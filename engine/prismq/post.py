@@ -127,10 +127,9 @@ class Post:
         """Whether idle workers may be waiting to be called."""
         return self._keeper is not None and bool(self._lib.prismq_keeper_is_anybody_waiting(self._keeper))
 
-    def call(self, kind: str, choosy: bool, count: int) -> None:
+    def call(self, kind: bytes, choosy: bool, count: int) -> None:
         """Wake workers for `count` ready tasks of a type."""
-        encoded = kind.encode("utf-8", "surrogatepass")
-        self._lib.prismq_keeper_call(self._keeper, encoded, len(encoded), choosy, count)
+        self._lib.prismq_keeper_call(self._keeper, kind, len(kind), choosy, count)
 
     def sync(self) -> None:
         """Have what checkpoints have copied into the database reach the disk; QueueDatabaseError when it can't."""
