@@ -221,13 +221,15 @@ static int start_over(prismq_handle *handle, const job *work) {
 }
 
 /* The write lock is this one's: does its work, and that of others. */
-static int lead(prismq_handle *handle, const job *work, handover *service) {
+static int lead(prismq_handle *handle, const job *work) {
   group *own = handle->group;
+  handover service;
+  handover_begin(handle, &service, work);
   set_now(handle);
   FAILPOINT(began);
   int code = execute_job(handle, work);
   if (code == SQLITE_OK) {
-    handover_claim(handle, service);
+    handover_claim(handle, &service);
     code = handle->result.code;
   }
   int groups = may_group(handle);
@@ -238,27 +240,22 @@ static int lead(prismq_handle *handle, const job *work, handover *service) {
     own->join_at_us = 0;
   }
   if (code == SQLITE_OK && groups && slots_waiting(side(handle), handle->syncs) != 0 && serve(handle) != SQLITE_OK) {
-    code = start_over(handle, work);
-    handover_end(handle, service, 0);
-    return code;
+    handover_end(handle, &service, 0);
+    return start_over(handle, work);
   }
   if (groups && own->count > 0) slots_publish(side(handle));
   FAILPOINT(commits);
   code = end_scope(handle, OWN, code);
   FAILPOINT(committed);
   if (groups) answer_taken(handle, code);
-  handover_end(handle, service, code == SQLITE_OK);
+  handover_end(handle, &service, code == SQLITE_OK);
   return code;
 }
 
 /* Waits for the lock as long as it takes. */
 static int lead_in_turn(prismq_handle *handle, const job *work) {
-  handover service;
-  handover_begin(handle, &service, work);
   int code = begin_own(handle);
-  if (code == SQLITE_OK) return lead(handle, work, &service);
-  handover_end(handle, &service, 0);
-  return code;
+  return code == SQLITE_OK ? lead(handle, work) : code;
 }
 
 /* -- having it done by others */
@@ -350,11 +347,10 @@ static int result_of(prismq_handle *handle, const job *work, int64_t outcome) {
 static int settle(prismq_handle *handle, const job *work, int *code) {
   group *own = handle->group;
   sidecar *view = side(handle);
-  handover nobody = {.place = -1};
   int64_t outcome = 0;
   FAILPOINT(settles);
   if (slots_withdraw(view, &own->own) || is_undone(handle)) {
-    *code = lead(handle, work, &nobody);
+    *code = lead(handle, work);
     return 1;
   }
   int answered = slots_is(view, &own->own, SLOT_ANSWERED) && take_answer(handle, work);
@@ -362,7 +358,7 @@ static int settle(prismq_handle *handle, const job *work, int *code) {
   if (!answered && found == SQLITE_DONE) {
     (void)(slots_take_back(view, &own->own) || slots_be_done(view, &own->own));
     clear_result(handle); /* of an answer that was none */
-    *code = lead(handle, work, &nobody);
+    *code = lead(handle, work);
     return 1;
   }
   (void)end_scope(handle, OWN, SQLITE_ABORT); /* nothing was written; it keeps the result */
@@ -436,11 +432,8 @@ static int perform_in_group(prismq_handle *handle, const job *work) {
   gate_pass *pass = &handle->file->pass;
   if (handle->group->count > 0 && platform_steady_clock_us() - pass->left_at_us < BACK_US) let_others_run(handle);
   if (!gate_is_held(view) && gate_rest_ordered_us(view, pass) == 0) {
-    handover service;
-    handover_begin(handle, &service, work);
     int code = begin_at_once(handle);
-    if (code == SQLITE_OK) return lead(handle, work, &service);
-    handover_end(handle, &service, 0);
+    if (code == SQLITE_OK) return lead(handle, work);
     if ((code & 0xff) != SQLITE_BUSY) return code;
   }
   if (gate_is_own(view)) return lead_in_turn(handle, work);

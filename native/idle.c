@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "atomics.h"
-#include "handle.h"
+#include "handover.h"
 #include "keeper.h"
 
 /* -- a worker */
@@ -43,22 +43,16 @@ void prismq_room_request(prismq_room *room, const prismq_request *claim) {
   memcpy(room->request.text, claim->text, (size_t)claim->text_bytes);
 }
 
+static int is_awaited(prismq_room *room) {
+  return places_is_in_service(&room->side, room->place) || places_has_answer(&room->side, room->place);
+}
+
 int prismq_room_arm(prismq_room *room, const uint64_t *types, int64_t count, int offers) {
-  if (sidecar_renew(&room->side)) room->place = -1;
+  /* What is under way in a file that has lost its name comes to its end there. */
+  if (!is_awaited(room) && sidecar_renew(&room->side)) room->place = -1;
   if (room->place < 0) room->place = places_enter(&room->side, types, count, offers);
   places_arm(&room->side, room->place);
   return room->place >= 0;
-}
-
-/* Whether the answer is one; it comes from shared memory. */
-static int take_result(prismq_room *room) {
-  desk_words *answer = &room->answer;
-  if (answer->numbers_count != CLAIM_NUMBERS || answer->text_bytes > DESK_TEXT_BYTES) return 0;
-  room->result.numbers = answer->numbers;
-  room->result.numbers_count = answer->numbers_count;
-  room->result.text = answer->text;
-  room->result.text_bytes = answer->text_bytes;
-  return 1;
 }
 
 int prismq_room_sleep(prismq_room *room, int64_t timeout_us) {
@@ -68,7 +62,7 @@ int prismq_room_sleep(prismq_room *room, int64_t timeout_us) {
   room->expecting = !room->expecting && places_is_in_service(&room->side, room->place);
   if (room->expecting) return ROOM_EXPECTING;
   if (end == WAIT_WOKEN && places_take_answer(&room->side, room->place, &room->answer) == LEFT_SERVED)
-    return take_result(room) ? ROOM_SERVED : ROOM_WOKEN;
+    return handover_result(&room->answer, &room->result) ? ROOM_SERVED : ROOM_WOKEN;
   /* Without anybody who looks for what nobody is told of, each looks for itself now and then. */
   return (int)(end == WAIT_TIMED_OUT && keeper_is_absent(&room->side) ? WAIT_WOKEN : end);
 }
@@ -82,7 +76,7 @@ int prismq_room_leave(prismq_room *room, int served) {
   if (end == LEFT_CALLED && !served) keeper_ask(&room->side, WISH_LOOK, 1);
   room->place = -1;
   room->expecting = 0;
-  return end == LEFT_SERVED && take_result(room);
+  return end == LEFT_SERVED && handover_result(&room->answer, &room->result);
 }
 
 uint64_t prismq_type_hash(const char *type, int64_t type_bytes) { return places_type_hash(type, type_bytes); }
@@ -93,6 +87,7 @@ struct prismq_keeper {
   prismq_handle *handle;
   sidecar none; /* in place of the file's, for a connection of another VFS */
   keeper state;
+  prismq_result orphan;
 };
 
 prismq_keeper *prismq_keeper_open(prismq_handle *handle) {
@@ -119,8 +114,12 @@ int prismq_keeper_wait(prismq_keeper *keeper, int64_t timeout_us) {
   return keeper_wait(&keeper->state, side_of(keeper), change, timeout_us);
 }
 
-int64_t prismq_keeper_orphan_id(prismq_keeper *keeper) { return keeper->state.found.id; }
-int64_t prismq_keeper_orphan_attempt(prismq_keeper *keeper) { return keeper->state.found.attempt; }
+prismq_result *prismq_keeper_orphan(prismq_keeper *keeper) {
+  static const prismq_result none;
+  keeper->orphan = none;
+  (void)handover_orphan(&keeper->state.orphan, &keeper->orphan);
+  return &keeper->orphan;
+}
 
 /* By a view of its own: the keeper's may be opened anew meanwhile. */
 void prismq_keeper_stop(prismq_keeper *keeper, const char *database_path) {

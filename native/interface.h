@@ -105,7 +105,7 @@ typedef enum {
   KEEP_DUE = 16,       /* a delayed task is due, or a lease has ended */
   KEEP_STOPPED = 32,
   KEEP_ALONE = 64, /* there can be no sidecar file: look by yourself */
-  KEEP_ORPHAN = 128 /* a task was claimed for a worker that did not come for it: give it back */
+  KEEP_ORPHAN = 128 /* a task was claimed for a worker that has not got it: give it back */
 } prismq_events;
 
 /* The entry points return 0 or SQLite's extended code, which is in the result too. A handle is used by one thread at a
@@ -157,8 +157,9 @@ uint64_t prismq_type_hash(const char *type, int64_t type_bytes);
 prismq_keeper *prismq_keeper_open(prismq_handle *handle);
 void prismq_keeper_close(prismq_keeper *keeper);
 int prismq_keeper_wait(prismq_keeper *keeper, int64_t timeout_us);
-int64_t prismq_keeper_orphan_id(prismq_keeper *keeper);
-int64_t prismq_keeper_orphan_attempt(prismq_keeper *keeper);
+/* After KEEP_ORPHAN, valid until the next wait: the numbers are a claim's and when that was (ms), the text is the worker.
+ * Where the database has that claim, the task is to be given back. No numbers: there is none. */
+prismq_result *prismq_keeper_orphan(prismq_keeper *keeper);
 /* Ends the wait of another thread, now and for ever. */
 void prismq_keeper_stop(prismq_keeper *keeper, const char *database_path);
 int prismq_keeper_is_anybody_waiting(prismq_keeper *keeper);

@@ -67,7 +67,7 @@ static int take_wish(sidecar *view, keeper_wish wish, int64_t *not_before_us, in
 /* What there is to do for the one who leads; 0 for nothing. */
 static int due_events(keeper *self, sidecar *view, const volatile uint32_t *change, int64_t now) {
   int events = 0;
-  int rescued = places_rescue(view, &self->found);
+  int rescued = places_rescue(view, &self->orphan);
   if (rescued & RESCUE_ORPHAN) events |= KEEP_ORPHAN;
   if (rescued & RESCUE_LOOK) events |= KEEP_LOOK;
   if (take_wish(view, WISH_LOOK, &self->look_at_us, LOOK_REST_US, now)) events |= KEEP_LOOK;

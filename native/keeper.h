@@ -20,7 +20,7 @@ typedef struct {
   int64_t checkpoint_at_us;
   int64_t change_at_us;
   int64_t bury_at_us;
-  orphan found;    /* with KEEP_ORPHAN */
+  desk_words orphan; /* with KEEP_ORPHAN: an answer that nobody has fetched */
   uint32_t ticks;
   uint32_t change; /* of the WAL index, as last seen */
 } keeper;

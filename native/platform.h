@@ -56,7 +56,8 @@ typedef enum { WAIT_WOKEN, WAIT_CHANGED, WAIT_TIMED_OUT, WAIT_INTERRUPTED } plat
 platform_wait_end platform_wait(const platform_region *region, volatile uint32_t *word, uint32_t seen,
                                 int64_t timeout_us);
 
-/* Wakes one who waits for the word, which was changed before. How many were there, 0 or 1. */
+/* Wakes one who waits for the word, which was changed before. How many were there, 0 or 1; 0 also where nobody sleeps, but
+ * looks again and again. */
 int platform_wake(const platform_region *region, volatile uint32_t *word);
 
 /* -- who */

@@ -48,7 +48,7 @@ int platform_wake(const platform_region *region, volatile uint32_t *word) {
     return os_sync_wake_by_address_any((void *)(uintptr_t)word, sizeof *word, OS_SYNC_WAKE_BY_ADDRESS_SHARED) == 0;
 #endif
   (void)word;
-  return 1; /* whoever polls sees the change */
+  return 0; /* whoever polls sees the change, some time: nobody's turn is to be kept for that long */
 }
 
 #else

@@ -101,7 +101,7 @@ int platform_is_locked(const platform_region *region, int64_t offset) {
 
 /* Processes wait for a word at a semaphore that is named after the file and the word's place in it. It exists while
  * somebody waits, so the one who wakes learns whether there is anybody. In a session of its own a process finds others'
- * semaphores no more than they find its: there the timeouts remain. */
+ * semaphores no more than they find its, and another user may not open them: there the timeouts remain. */
 static int is_shared(const platform_region *region, volatile uint32_t *word) {
   uintptr_t at = (uintptr_t)word, start = (uintptr_t)region->memory;
   return region->memory != NULL && at >= start && at < start + region->bytes;

@@ -65,10 +65,29 @@ int packed_claim(const job *work, claim *wanted) {
   return !from.broken;
 }
 
+/* Whether SQLite and Python will read the bytes as what they are (RFC 3629). */
+static int is_utf8(text value) {
+  const unsigned char *at = (const unsigned char *)value.bytes, *end = at + value.length;
+  while (at < end) {
+    unsigned char first = *at++;
+    if (first < 0x80) continue;
+    if (first < 0xc2 || first > 0xf4) return 0;
+    int more = first < 0xe0 ? 1 : first < 0xf0 ? 2 : 3;
+    if (end - at < more) return 0;
+    /* No longer form than needed, no surrogates, nothing beyond the last code point. */
+    if ((first == 0xe0 && *at < 0xa0) || (first == 0xed && *at > 0x9f)) return 0;
+    if ((first == 0xf0 && *at < 0x90) || (first == 0xf4 && *at > 0x8f)) return 0;
+    for (; more > 0; more--)
+      if ((*at++ & 0xc0) != 0x80) return 0;
+  }
+  return 1;
+}
+
 int request_claim(const int64_t *numbers, int64_t numbers_count, const char *text, int64_t text_bytes, claim *wanted) {
   reader from = {numbers, numbers + numbers_count, text, text + text_bytes, 0};
   *wanted = next_claim(&from);
-  return !from.broken && is_claim(wanted) && wanted->capabilities.bytes != NULL && wanted->limit == 1;
+  return !from.broken && is_claim(wanted) && wanted->capabilities.bytes != NULL && wanted->limit == 1 &&
+         is_utf8(wanted->worker) && is_utf8(wanted->types) && is_utf8(wanted->capabilities);
 }
 
 /* -- doing */

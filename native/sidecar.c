@@ -8,7 +8,7 @@
 #include "places.h"
 
 /* "prismq" and the layout's version, in the byte order of this machine. */
-static const uint64_t FORMAT = UINT64_C(0x716d736972700002);
+static const uint64_t FORMAT = UINT64_C(0x716d736972700003);
 
 enum { LONGEST_PATH = 4096, WIPE_TRIES = 1000, WIPE_REST_US = 1000 };
 

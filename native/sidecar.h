@@ -17,7 +17,7 @@ enum {
   PLACE_OFFERS = 1 << 16,  /* the worker has capabilities */
   SIDECAR_DESKS = 64,      /* the first places have one */
   DESK_NUMBERS = 8,
-  DESK_TEXT_BYTES = 4096 - 8 - 8 * DESK_NUMBERS,
+  DESK_TEXT_BYTES = 4096 - 16 - 8 * DESK_NUMBERS,
   GROUP_SLOTS = 64,        /* callers that can commit together: a bit each in a word */
   SLOT_NUMBERS = 64,
   SLOT_TEXT_BYTES = 4096 - 64 - 8 * SLOT_NUMBERS
@@ -49,11 +49,10 @@ typedef struct {
 /* Where an idle worker sleeps: places.h. */
 typedef struct {
   volatile uint32_t calls;
-  volatile uint32_t state;
-  volatile uint32_t has_request; /* on its desk; see places.c */
-  volatile uint32_t type_count;  /* 0: any; more than PLACE_TYPES: types[0] has a bit for each; and PLACE_OFFERS */
+  volatile uint32_t type_count; /* 0: any; more than PLACE_TYPES: types[0] has a bit for each; and PLACE_OFFERS */
+  volatile uint64_t state;      /* a place_state, and which sleep it is of */
   volatile uint64_t types[PLACE_TYPES];
-  volatile uint64_t called_at_us; /* steady clock; or since when somebody claims for this one */
+  volatile uint64_t called_at_us; /* steady clock; or when it was served */
 } place_words;
 
 /* Where the claim of one who sleeps lies, so that who adds a task can claim it for that one: handover.h. Later the task
@@ -61,6 +60,7 @@ typedef struct {
 typedef struct {
   uint32_t numbers_count;
   uint32_t text_bytes;
+  uint64_t check; /* of the rest, of which sleep it is, and of whether it is an answer */
   int64_t numbers[DESK_NUMBERS];
   char text[DESK_TEXT_BYTES];
 } desk_words;
@@ -117,7 +117,8 @@ enum {
   LOCK_KEEPER = 1 << 30,
   LOCK_PLACES = LOCK_KEEPER + 1, /* and as many as there are places */
   LOCK_FORMAT = LOCK_PLACES + SIDECAR_PLACES, /* whoever wipes the file */
-  LOCK_SLOTS                                  /* and as many as there are slots */
+  LOCK_SLOTS,                                 /* and as many as there are slots */
+  LOCK_SERVICES = LOCK_SLOTS + GROUP_SLOTS    /* and as many as there are desks */
 };
 
 void sidecar_open(sidecar *view, const char *database);

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import apsw
@@ -178,6 +179,34 @@ def test_a_claim_leaves_expired_leases_to_the_housekeeper(queue: TaskQueue, capl
     assert len(returned) == 20
     # On a busy machine the housekeeper may come too late for the patience of a claim, but not as a rule.
     assert returned.count("prismq-keeper") > 10
+
+
+@pytest.mark.parametrize("column", ["locked_by", "lease_until_utc", "type"])
+def test_text_that_is_not_utf8_keeps_no_other_lease_from_ending(
+    queue: TaskQueue, open_queue: OPEN, caplog: pytest.LogCaptureFixture, column: str
+) -> None:
+    """Plain SQL may put it in, and this library does not read it as text."""
+    ids = queue.enqueue_many([{"type": "t"}, {"type": "other"}, {"type": "t"}])
+    with queue.database.transaction():
+        queue.database.execute(
+            """UPDATE task_queue SET status = 'processing', locked_by = 'lost', attempts = 1,
+            lease_until_utc = '2020-01-01 00:00:00.000'"""
+        )
+        spoil = f"UPDATE task_queue SET {column} = CAST(X'32303230FFFE' AS TEXT) WHERE id = ?"
+        queue.database.execute(spoil, (ids[1],))
+    worker = open_queue()
+    taken = [worker.claim("w", types="t", wait=15.0) for _ in range(2)]
+    assert sorted(task.id or 0 for task in taken if task is not None) == [ids[0], ids[2]]
+    deadline = time.monotonic() + 15.0
+    statement = "SELECT status FROM task_queue WHERE id = ?"
+    while queue.database.execute(statement, (ids[1],)).fetchone()[0] != "queued":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    due = queue.enqueue("t", run_after=timedelta(seconds=0.2))
+    task = worker.claim("w", types="t", wait=15.0)
+    assert task is not None
+    assert task.id == due
+    assert not [record for record in caplog.records if "failed" in record.getMessage()]
 
 
 def test_a_lease_without_an_end_has_ended(queue: TaskQueue) -> None:

@@ -212,6 +212,39 @@ def write_without_pause(queue: TaskQueue, seconds: float) -> None:
             queue.enqueue("t")
 
 
+@pytest.mark.skipif(not colleague.can_stop(), reason="needs SIGSTOP")
+@pytest.mark.parametrize("way", ["alone", "too large to be done by others"])
+def test_a_task_whose_maker_waited_long_for_the_lock_reaches_the_worker_who_sleeps(
+    hire: HIRE, open_queue: OPEN, way: str
+) -> None:
+    """Though nobody keeps house meanwhile, who would see that a worker waits in vain."""
+    keeper = hire()
+    keeper.run(colleague.enqueue, "other")
+    time.sleep(SETTLED)
+    worker, maker, holder = open_queue(), open_queue(group_commit=way != "alone"), open_queue()
+    payload = {"text": "x" * 5000} if way.startswith("too large") else {}
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(2):
+            waiting = pool.submit(colleague.claim, worker, "w", {"wait": LONG, "types": "t"})
+            time.sleep(SETTLED)
+            keeper.signal(signal.SIGSTOP)
+            try:
+                with holder.database.transaction():
+                    holder.enqueue("other")
+                    making = pool.submit(maker.enqueue, "t", payload)
+                    time.sleep(0.35)  # longer than a worker waits for a task that is under way
+            finally:
+                keeper.signal(signal.SIGCONT)
+            task_id = making.result(LONG)
+            made = time.time()
+            claimed, at = waiting.result(LONG + 5)
+            assert claimed == task_id
+            assert at - made < LATE
+            task = worker.get(task_id)
+            assert task is not None
+            assert task.attempts == 1
+
+
 # -- who keeps house --------------------------------------------------------------------------------------------------
 
 

@@ -207,11 +207,11 @@ class _House:
 
     def _next_turn(self) -> datetime | None:
         turns = [row[0] for row in self._database.execute(sql.NEXT_TURNS) if row[0] is not None]
-        return min((_as_time(turn) for turn in turns), default=None)
+        return min((_as_time(turn.decode("utf-8", "replace")) for turn in turns), default=None)
 
     def _wake(self) -> None:
         for kind, choosy, count in self._database.execute(sql.READY_KINDS, (MOST_CALLED,)).fetchall():
-            self._post.call(str(kind), bool(choosy), count)
+            self._post.call(kind, bool(choosy), count)
 
 
 class Checkpointer:
@@ -322,7 +322,8 @@ def reap(connection: Connection, grace_seconds: float = 0) -> int:
         if returned:
             connection.execute(sql.COUNT_EXPIRED, (len(returned),))
     for task_id, status, error in returned:
-        _log.warning("task %s is %s: %s", task_id, status, error, extra={"task_id": task_id, "status": status})
+        text = error.decode("utf-8", "replace")
+        _log.warning("task %s is %s: %s", task_id, status, text, extra={"task_id": task_id, "status": status})
     return len(returned)
 
 

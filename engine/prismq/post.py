@@ -47,6 +47,7 @@ class Post:
         self._stopping = threading.Event()
         self._lock = threading.RLock()  # of the keeper, against its end; a collector may call `stop` anywhere
         self._keeper: Any = None
+        self._ffi: Any = None
         self._lib: Any = None
         self._database: QueueDatabase | None = None
         self._version = -1  # as polled
@@ -69,7 +70,7 @@ class Post:
         handle = open_handle(connection, module, TURN_SECONDS)
         connection.before_close(lambda: module.lib.prismq_close(handle))
         keeper = module.lib.prismq_keeper_open(handle)
-        self._lib = module.lib
+        self._ffi, self._lib = module.ffi, module.lib
         with self._lock:
             self._keeper = keeper if keeper != module.ffi.NULL else None
         try:
@@ -110,21 +111,25 @@ class Post:
             self._lib.prismq_keeper_note_due(self._keeper, clock.epoch_ms(turn))
 
     @property
-    def orphan(self) -> tuple[int, int]:
-        """After ORPHAN: id and attempt of a task that was claimed for a worker which did not come for it."""
-        return (
-            self._lib.prismq_keeper_orphan_id(self._keeper),
-            self._lib.prismq_keeper_orphan_attempt(self._keeper),
-        )
+    def orphan(self) -> tuple[int, str, int, str]:
+        """After ORPHAN, of a claim whose worker has not got its task: the id, the worker, the attempt, and the time.
+
+        It may be that there is no such claim, as its transaction never ended.
+        """
+        found = self._lib.prismq_keeper_orphan(self._keeper)
+        if found.numbers_count == 0:
+            return 0, "", 0, ""
+        task_id, _, attempt, *_, claimed_ms = self._ffi.unpack(found.numbers, found.numbers_count)
+        worker = self._ffi.unpack(found.text, found.text_bytes).decode("utf-8", "replace")
+        return task_id, worker, attempt, clock.to_text_ms(claimed_ms)
 
     def is_anybody_waiting(self) -> bool:
         """Whether idle workers may be waiting to be called."""
         return self._keeper is not None and bool(self._lib.prismq_keeper_is_anybody_waiting(self._keeper))
 
-    def call(self, kind: str, choosy: bool, count: int) -> None:
+    def call(self, kind: bytes, choosy: bool, count: int) -> None:
         """Wake workers for `count` ready tasks of a type."""
-        encoded = kind.encode("utf-8", "surrogatepass")
-        self._lib.prismq_keeper_call(self._keeper, encoded, len(encoded), choosy, count)
+        self._lib.prismq_keeper_call(self._keeper, kind, len(kind), choosy, count)
 
     def sync(self) -> None:
         """Have what checkpoints have copied into the database reach the disk; QueueDatabaseError when it can't."""

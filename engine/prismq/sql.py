@@ -72,7 +72,7 @@ REAP: Final = """UPDATE task_queue SET
   updated_at_utc = ?1
 WHERE id IN (SELECT id FROM task_queue INDEXED BY ix_task_status_prio_time
              WHERE phase = 0 AND needs = 0 AND turn <= ?3 ORDER BY turn LIMIT ?2)
-RETURNING id, status, error_message"""
+RETURNING id, status, CAST(error_message AS BLOB)"""
 
 # Of a worker that has died, so that its tasks come back at once. ?1 now, ?2 worker
 END_LEASES: Final = """UPDATE task_queue SET lease_until_utc = ?1, updated_at_utc = ?1
@@ -240,8 +240,8 @@ _UNCLAIM: Final = """UPDATE task_queue SET status = 'queued', attempts = attempt
   lease_until_utc = NULL, reserved_at_utc = NULL, processing_started_utc = NULL, updated_at_utc = """
 # ?4 now
 UNCLAIM: Final = f"{_UNCLAIM}?4 {_HELD}"
-# ?1 id, ?2 attempt, ?3 now
-UNCLAIM_ORPHAN: Final = f"{_UNCLAIM}?3 WHERE id = ?1 AND status = 'processing' AND attempts = ?2"
+# ?4 when it was claimed, ?5 now
+UNCLAIM_ORPHAN: Final = f"{_UNCLAIM}?5 {_HELD} AND reserved_at_utc = ?4"
 
 # -- a group's; see native/group.h ------------------------------------------------------------------------------------
 
@@ -257,13 +257,13 @@ GROUPS_DONE: Final = "SELECT value FROM queue_state WHERE name >= 'group ' AND n
 FORGET_GROUPS: Final = """DELETE FROM queue_state WHERE name >= 'group ' AND name <
   (SELECT max(name) FROM queue_state WHERE name >= 'group ' AND name < ?1 AND length(name) = 22)"""
 
-# -- a housekeeper's --------------------------------------------------------------------------------------------------
+# -- a housekeeper's: text as BLOB, as plain SQL may have put in what is not UTF-8 -------------------------------------
 
 # When the next delayed task is due or lease ends, as two rows; '' for a lease that has no end.
-NEXT_TURNS: Final = """SELECT (SELECT turn FROM task_queue INDEXED BY ix_task_status_prio_time
-  WHERE phase = 0 AND needs = 0 ORDER BY turn LIMIT 1)
-UNION ALL SELECT (SELECT turn FROM task_queue INDEXED BY ix_task_status_prio_time
-  WHERE phase = 2 AND needs = 0 ORDER BY turn LIMIT 1)"""
+NEXT_TURNS: Final = """SELECT CAST((SELECT turn FROM task_queue INDEXED BY ix_task_status_prio_time
+  WHERE phase = 0 AND needs = 0 ORDER BY turn LIMIT 1) AS BLOB)
+UNION ALL SELECT CAST((SELECT turn FROM task_queue INDEXED BY ix_task_status_prio_time
+  WHERE phase = 2 AND needs = 0 ORDER BY turn LIMIT 1) AS BLOB)"""
 
 # What kinds of tasks are ready, and how many of each, counted up to ?1: type, whether they are choosy, count.
 READY_KINDS: Final = """WITH RECURSIVE head (id) AS (
@@ -277,7 +277,7 @@ READY_KINDS: Final = """WITH RECURSIVE head (id) AS (
       WHERE phase = 1 AND type > kind.type ORDER BY type, needs LIMIT 1))
   FROM head CROSS JOIN task_queue AS kind ON kind.id = head.id
 )
-SELECT kind.type, kind.needs IS NOT 0,
+SELECT CAST(kind.type AS BLOB), kind.needs IS NOT 0,
   (SELECT count(*) FROM (SELECT 1 FROM task_queue INDEXED BY ix_task_type_status
     WHERE phase = 1 AND type = kind.type AND needs = kind.needs LIMIT ?1) AS counted)
 FROM head CROSS JOIN task_queue AS kind ON kind.id = head.id"""

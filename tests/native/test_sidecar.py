@@ -99,11 +99,25 @@ def test_the_c_tests_pass_on_windows(windows: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("newest", ["130000", "140400"])
 def test_the_sources_for_macos_compile(newest: str, tmp_path: Path) -> None:
     """As far as that can be told without the system's own headers."""
-    for name, content in APPLE_HEADERS.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(content, encoding="utf-8")
+    write_apple_headers(tmp_path)
     macos = ["-D__APPLE__", "-U__linux__", "-D__MAC_14_4=140400", f"-D__MAC_OS_X_VERSION_MAX_ALLOWED={newest}"]
     available = "-D__builtin_available(system, others)=1"
     for source in ("platform_macos.c", "platform_posix.c"):
         command = [require("gcc"), *STRICT, *macos, available, f"-I{tmp_path}", f"-I{NATIVE}", "-fsyntax-only"]
         compile_c([*command, str(NATIVE / source)])
+
+
+def write_apple_headers(folder: Path) -> None:
+    for name, content in APPLE_HEADERS.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(content, encoding="utf-8")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="built of what the two systems have in common")
+def test_no_turn_is_kept_for_those_who_poll(tmp_path: Path) -> None:
+    """As on macOS before 14.4, where nobody knows whether anybody waits."""
+    write_apple_headers(tmp_path)
+    macos = ("-D__APPLE__", "-U__linux__", "-D_GNU_SOURCE", f"-I{tmp_path}")
+    program = build(tmp_path / "polling", "gcc", "-O2", *macos)
+    for sentence in ("who gives up passes", "a turn ends for one who keeps coming", "a killed sleeper is passed over"):
+        run([str(program)], tmp_path, "--quick", "--patience", "2", "--only", sentence)

@@ -11,10 +11,15 @@ enum { STATEMENTS = sizeof statements / sizeof *statements, TIMEOUT_MS = 3600000
 static void give_back(sqlite3 *database, prismq_keeper *keeper) {
   sqlite3_stmt *statement;
   const char *sql = "UPDATE task_queue SET status = 'queued', attempts = attempts - 1, locked_by = NULL,"
-                    " lease_until_utc = NULL WHERE id = ?1 AND status = 'processing' AND attempts = ?2";
+                    " lease_until_utc = NULL WHERE id = ?1 AND status = 'processing' AND locked_by = ?2 AND attempts = ?3"
+                    " AND reserved_at_utc = strftime('%Y-%m-%d %H:%M:%f', ?4 / 1000.0, 'unixepoch')";
+  const prismq_result *orphan = prismq_keeper_orphan(keeper);
+  if (orphan->numbers_count == 0) return;
   EXPECT(sqlite3_prepare_v2(database, sql, -1, &statement, NULL) == SQLITE_OK);
-  sqlite3_bind_int64(statement, 1, prismq_keeper_orphan_id(keeper));
-  sqlite3_bind_int64(statement, 2, prismq_keeper_orphan_attempt(keeper));
+  sqlite3_bind_int64(statement, 1, orphan->numbers[0]);
+  sqlite3_bind_text(statement, 2, orphan->text, (int)orphan->text_bytes, SQLITE_STATIC);
+  sqlite3_bind_int64(statement, 3, orphan->numbers[2]);
+  sqlite3_bind_int64(statement, 4, orphan->numbers[5]);
   EXPECT(sqlite3_step(statement) == SQLITE_DONE && sqlite3_finalize(statement) == SQLITE_OK);
 }
 

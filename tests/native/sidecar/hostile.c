@@ -112,11 +112,11 @@ static void a_place_without_a_desk_has_no_answer(void) {
   sidecar_open(&view, DATABASE);
   int place = -1;
   while (place < SIDECAR_PLACES - 1) place = places_enter(&view, NULL, 0, 0);
-  for (uint32_t state = 0; state < 8; state++) {
-    store32(&view.words->places[place].state, state);
+  for (uint64_t state = 0; state < 8; state++) {
+    store64(&view.words->places[place].state, state);
     EXPECT(places_take_answer(&view, place, &answer) != LEFT_SERVED);
   }
-  store32(&view.words->places[place].state, 5); /* SERVED */
+  store64(&view.words->places[place].state, PLACE_SERVED);
   EXPECT(places_leave(&view, place, &answer) != LEFT_SERVED);
   sidecar_close(&view);
 }
@@ -141,7 +141,7 @@ static void a_number_that_changes_while_it_is_read_does_no_harm(void) {
   int place = places_enter(&view, NULL, 0, 0);
   volatile uint32_t *const words[] = {(volatile uint32_t *)&scribbler.words->places[place].type_count,
                                       &scribbler.words->places_used, &scribbler.words->next_place,
-                                      &scribbler.words->places[place].state};
+                                      (volatile uint32_t *)&scribbler.words->places[place].state};
   for (int i = 0; i < 4; i++) {
     store32(&board->words[STOP], 0);
     pthread_t thread = start_thread(flicker, (void *)(uintptr_t)words[i]);

@@ -349,7 +349,7 @@ static void the_keeper_looks_when_a_called_worker_has_died(void) {
   int64_t began = now_us();
   EXPECT(wait_for(&self, &view, KEEP_LOOK) == KEEP_LOOK);
   EXPECT(now_us() - began < patient_us(2 * SECOND_US));
-  while (load32(&view.words->places[0].state) != 0) { /* it is buried later */
+  while (load64(&view.words->places[0].state) % 8 != PLACE_FREE) { /* it is buried later */
     (void)keeper_wait(&self, &view, NULL, 50000);
     EXPECT(now_us() - began < patient_us(5 * SECOND_US));
   }
@@ -358,23 +358,31 @@ static void the_keeper_looks_when_a_called_worker_has_died(void) {
 
 /* As when a process with several workers is killed. */
 static void of_many_orphans_none_is_lost(void) {
-  enum { ORPHANS = 5, SERVED = 5 };
+  enum { ORPHANS = 5 };
+  static desk_words content;
   keeper self = {0};
   sidecar view, workers;
   view_open(&view);
   view_open(&workers);
   for (int i = 0; i < ORPHANS; i++) {
     EXPECT(places_enter(&workers, NULL, 0, 0) == i);
-    view.words->desks[i].numbers[0] = 100 + i;
-    store32(&view.words->places[i].state, SERVED);
+    places_arm(&workers, i);
+    EXPECT(places_sleep(&workers, i, &content, 1) == WAIT_TIMED_OUT);
+    store64(&view.words->places[i].state, load64(&view.words->places[i].state) + PLACE_ASLEEP - PLACE_WAITING);
+    ready_tasks ready = {1, 1, 0};
+    place_service service = places_begin_service(&view, &ready, &content);
+    EXPECT(service.place == i);
+    content = (desk_words){.numbers_count = 1, .numbers = {100 + i}};
+    places_lay_down(&view, &service, &content);
+    EXPECT(places_end_service(&view, &service, 1));
   }
   view_close(&workers); /* their locks go */
   int found[ORPHANS] = {0};
   for (int i = 0; i < ORPHANS; i++) {
     EXPECT(wait_for(&self, &view, KEEP_ORPHAN) & KEEP_ORPHAN);
-    found[self.found.id - 100]++;
+    found[self.orphan.numbers[0] - 100]++;
   }
-  for (int i = 0; i < ORPHANS; i++) EXPECT(found[i] == 1 && load32(&view.words->places[i].state) == 0);
+  for (int i = 0; i < ORPHANS; i++) EXPECT(found[i] == 1 && load64(&view.words->places[i].state) % 8 == PLACE_FREE);
   EXPECT(!(keeper_wait(&self, &view, NULL, 0) & KEEP_ORPHAN));
   view_close(&view);
 }
