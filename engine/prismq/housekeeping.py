@@ -123,7 +123,7 @@ class _House:
         self._retention = StoredRetention(database)
         self._leads = False
         self._owed = 0  # events that were not attended to yet, because somebody else was writing
-        self._orphans: list[tuple[int, int]] = []
+        self._orphans: list[tuple[int, str, int, str]] = []
         self._changed_at: float | None = None  # since when not all of the WAL is copied
         self._roll_up_at = 0.0
         self._rolling_up = False  # there may be something to be rolled up
