@@ -111,7 +111,11 @@ static fit fits(place_words *place, const ready_tasks *ready) {
 
 /* Whether a living worker was called, whose place was found waiting. */
 static int call(sidecar *view, int place, uint64_t found) {
-  if (!move(view, place, found, PLACE_CALLED)) return 0;
+  while (!move(view, place, found, PLACE_CALLED)) {
+    uint64_t now = load64(state_of(view, place));
+    if (!is_waiting(now) || in_state(now, PLACE_FREE) != in_state(found, PLACE_FREE)) return 0;
+    found = now; /* it has just fallen asleep, or got up */
+  }
   store64(&view->words->places[place].called_at_us, (uint64_t)platform_steady_clock_us());
   if (wake(view, place)) return 1;
   /* Nobody sleeps there: about to, or dead. */

@@ -821,7 +821,8 @@ static void work(int number) {
   while (!load32(&board->words[STOP])) {
     int place = arm(&view, NULL, 0, 0), called = 0;
     while (!take_task() && !load32(&board->words[STOP])) {
-      called = sleep_long(&view, place) == WAIT_WOKEN;
+      sleep_until_woken(&view, place);
+      called = 1;
       if (called && take_task()) break;
       called = 0;
       places_arm(&view, place);
