@@ -28,13 +28,13 @@ def test_every_metric_is_read_and_every_completion_timed(
     result = json.loads(file.read_text(encoding="utf-8"))
     assert (result["finished"], result["queued"], result["passed"]) == (3000, 500, True)
     measured = [reading["metric"] for reading in result["readings"]]
-    assert len(measured) == len(set(measured)) == 25
+    assert len(measured) == len(set(measured)) == 26
     for reading in result["readings"]:
         assert 0 < reading["p50"] <= reading["max"]
     assert 1 <= result["uncounted"]["pages"] <= 6
     assert result["counted"]["pages"] < result["uncounted"]["pages"] + 0.5  # not a page more
     printed = capsys.readouterr().out
-    assert sum(line.endswith("PASS") for line in printed.splitlines()) == 25
+    assert sum(line.endswith("PASS") for line in printed.splitlines()) == 26
     assert "3,000 finished tasks of 50 types" in printed
     assert list(tmp_path.iterdir()) == [file]
 
