@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "atomics.h"
+#include "checksum.h"
 
 enum {
   DEAD_US = 5000,     /* a task claimed for one who has died is given back after that long */
@@ -61,19 +62,10 @@ static int wake(sidecar *view, int place) {
 
 typedef enum { REQUEST, ANSWER } desk_content;
 
-/* Tells what was written for this sleep from what is older, from half of it, and from garbage. */
+/* `word`: of this sleep, and of no other. */
 static uint64_t check_of(const desk_words *desk, uint64_t word, desk_content content) {
-  const uint64_t prime = UINT64_C(0x9e3779b97f4a7c15);
-  uint64_t sum = (in_state(word, PLACE_FREE) | (uint64_t)content) * prime;
-  sum = (sum ^ ((uint64_t)desk->numbers_count << 32 | desk->text_bytes)) * prime;
-  for (uint32_t i = 0; i < desk->numbers_count; i++) sum = ((sum ^ sum >> 29) ^ (uint64_t)desk->numbers[i]) * prime;
-  for (uint32_t i = 0; i < desk->text_bytes; i += sizeof word) {
-    uint32_t left = desk->text_bytes - i;
-    word = 0;
-    memcpy(&word, desk->text + i, left < sizeof word ? left : sizeof word);
-    sum = ((sum ^ sum >> 29) ^ word) * prime;
-  }
-  return (sum ^ sum >> 32) | 1;
+  uint64_t salt = in_state(word, PLACE_FREE) | (uint64_t)content;
+  return checksum(salt, desk->numbers, desk->numbers_count, desk->text, desk->text_bytes);
 }
 
 static void write_desk(sidecar *view, int place, uint64_t word, desk_content kind, const desk_words *content) {

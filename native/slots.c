@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "atomics.h"
+#include "checksum.h"
 
 enum {
   FRESH_US = 100000, /* an owner that was awake since then is alive */
@@ -52,19 +53,9 @@ int slots_join(sidecar *view) {
   return -1;
 }
 
-/* Tells a request from what is left of one when the file is wiped meanwhile. */
 static uint64_t check_of(const slot_words *request, uint64_t ticket) {
-  const uint64_t prime = UINT64_C(0x9e3779b97f4a7c15);
-  uint64_t sum = ticket * prime ^ request->operation, word = 0;
-  sum = (sum ^ ((uint64_t)request->count << 32 | request->numbers_count)) * prime;
-  for (uint32_t i = 0; i < request->numbers_count; i++) sum = ((sum ^ sum >> 29) ^ (uint64_t)request->numbers[i]) * prime;
-  for (uint32_t i = 0; i < request->text_bytes; i += sizeof word) {
-    uint32_t left = request->text_bytes - i;
-    word = 0;
-    memcpy(&word, request->text + i, left < sizeof word ? left : sizeof word);
-    sum = ((sum ^ sum >> 29) ^ word) * prime;
-  }
-  return (sum ^ sum >> 32 ^ request->text_bytes) | 1;
+  uint64_t salt = ticket ^ (uint64_t)request->operation << 48 ^ (uint64_t)request->count << 32;
+  return checksum(salt, request->numbers, request->numbers_count, request->text, request->text_bytes);
 }
 
 void slots_submit(sidecar *view, const slot_request *own, slot_words *request, int syncs) {
