@@ -63,6 +63,17 @@ class Worker:
         return status
 
 
+@pytest.fixture(autouse=True)
+def hangups_end_processes() -> Iterator[None]:
+    """Also where the tests were started by nohup: what is ignored is ignored by child processes, too."""
+    if not hasattr(signal, "SIGHUP"):
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def queue(path: Path) -> Iterator[TaskQueue]:
     with TaskQueue(path) as queue:

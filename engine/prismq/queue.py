@@ -313,7 +313,7 @@ class TaskQueue:
         status: Literal["dead_letter", "failed"] = "dead_letter",
         limit: int | None = None,
     ) -> int:
-        """`requeue` for all tasks of that status, of these types, oldest first, up to `limit`. How many they were.
+        """`requeue` for all tasks of that status, of these types, up to `limit`, what failed first first. How many.
 
         Each hundred is a transaction of its own, so nobody waits for many; when one fails, those before it stand.
         """

@@ -312,9 +312,9 @@ class QueueMachine(RuleBasedStateMachine):
     )
     def requeue_all(self, by: str, types: Any, status: Any, limit: int | None) -> None:
         wanted = None if types is None else [types] if isinstance(types, str) else types
-        ended = [row for row in self.rows.values() if row.status == status and (wanted is None or row.type in wanted)][
-            :limit
-        ]
+        ended = [row for row in self.rows.values() if row.status == status and (wanted is None or row.type in wanted)]
+        moments = dict(self.queues[by].database.execute("SELECT id, finished_at_utc FROM task_queue").fetchall())
+        ended = sorted(ended, key=lambda row: (moments[row.id], row.id))[:limit]
         assert self.queues[by].requeue_all(types, status, limit) == len(ended)
         self.renewed(ended)
 
