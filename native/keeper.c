@@ -5,7 +5,8 @@
 #include "prismq.h"
 
 enum {
-  TICK_US = 45000, /* how soon a keeper's death, a foreign commit and a lost sidecar are noticed */
+  TICK_US = 38000, /* how soon a keeper's death, a foreign commit and a lost sidecar are noticed */
+  SPARE_US = 500000, /* how soon a deputy's death is */
   SOON_MS = 80,    /* what is due later will be seen at a tick */
   BURY_US = 1000000,
   ABSENT_US = 1000000,
@@ -50,6 +51,15 @@ static int lead(keeper *self, sidecar *view) {
   else if (before == 0 && keeper_is_absent(view))
     self->leads = 2;
   return self->leads != 0 && before == 0 ? KEEP_ELECTED : 0;
+}
+
+static void deputise(keeper *self, sidecar *view) {
+  if (self->leads && self->deputises) {
+    platform_unlock(&view->region, LOCK_DEPUTY);
+    self->deputises = 0;
+  } else if (!self->leads && !self->deputises) {
+    self->deputises = platform_try_lock(&view->region, LOCK_DEPUTY);
+  }
 }
 
 static int64_t smaller(int64_t one, int64_t other) { return one < other ? one : other; }
@@ -103,10 +113,11 @@ int keeper_wait(keeper *self, sidecar *view, const volatile uint32_t *change, in
   int64_t now = platform_steady_clock_us(), until = now + timeout_us;
   for (;; now = platform_steady_clock_us()) {
     if (load32(&self->stopping)) return KEEP_STOPPED;
-    if (sidecar_renew(view)) self->leads = 0;
+    if (sidecar_renew(view)) self->leads = self->deputises = 0;
     if (view->words == NULL) return KEEP_ALONE;
     uint32_t seen = load32(&view->words->keeper.calls); /* before looking: what comes later changes it */
     int events = lead(self, view);
+    deputise(self, view);
     if (self->leads) {
       store64(&view->words->keeper.seen_at_us, (uint64_t)now);
       store64(&view->words->keeper.seen_who, name_of(self));
@@ -114,7 +125,7 @@ int keeper_wait(keeper *self, sidecar *view, const volatile uint32_t *change, in
     }
     if (events) return events;
     if (now >= until) return 0;
-    int64_t longest = smaller(until - now, TICK_US);
+    int64_t longest = smaller(until - now, self->leads || self->deputises ? TICK_US : SPARE_US);
     if (self->leads)
       (void)platform_wait(&view->region, &view->words->keeper.calls, seen, until_next_us(self, view, longest, now));
     else
@@ -141,7 +152,10 @@ void keeper_forget_due(sidecar *view) {
 }
 
 void keeper_resign(keeper *self, sidecar *view) {
-  if (view->words == NULL || self->leads == 0) return;
+  if (view->words == NULL) return;
+  if (self->deputises) platform_unlock(&view->region, LOCK_DEPUTY);
+  self->deputises = 0;
+  if (self->leads == 0) return;
   store64(&view->words->keeper.seen_at_us, 0);
   if (self->leads == 2) return;
   platform_unlock(&view->region, LOCK_KEEPER);

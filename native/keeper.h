@@ -1,6 +1,7 @@
 /* Who keeps house: of all processes that have the database open, one thread copies the WAL into the database, lets in
  * tasks that are due, brings back those whose lease ran out, and wakes workers for what plain SQL or a foreign program
- * has put in. It holds a lock on the sidecar that goes to another one when its process dies. */
+ * has put in. It holds a lock on the sidecar that goes to another one when its process dies. That one is the deputy, who
+ * looks at each tick whether it is; so that the others, however many, need not. */
 #ifndef PRISMQ_KEEPER_H
 #define PRISMQ_KEEPER_H
 
@@ -14,6 +15,7 @@ typedef enum {
 /* One who would keep house, and does if the lock is its. */
 typedef struct {
   int leads; /* 2: in place of one who has the lock and does not move */
+  int deputises;
   volatile uint32_t stopping; /* set by another thread */
   volatile uint32_t calls;    /* the word at which one sleeps who does not lead */
   int64_t look_at_us;       /* steady clock: not before then; wishes are kept until the time has come */

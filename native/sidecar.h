@@ -118,7 +118,8 @@ enum {
   LOCK_PLACES = LOCK_KEEPER + 1, /* and as many as there are places */
   LOCK_FORMAT = LOCK_PLACES + SIDECAR_PLACES, /* whoever wipes the file */
   LOCK_SLOTS,                                 /* and as many as there are slots */
-  LOCK_SERVICES = LOCK_SLOTS + GROUP_SLOTS    /* and as many as there are desks */
+  LOCK_SERVICES = LOCK_SLOTS + GROUP_SLOTS,   /* and as many as there are desks */
+  LOCK_DEPUTY = LOCK_SERVICES + SIDECAR_DESKS
 };
 
 void sidecar_open(sidecar *view, const char *database);
