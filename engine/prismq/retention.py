@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 TRANSACTION_SECONDS: Final = 0.0005
 """Aimed at for each removing transaction, by how many rows it takes."""
-REST: Final = 2
+REST: Final = 4
 """After each of them a caller of `prune` waits so many times as long."""
 FEWEST_ROWS: Final = 4
 MOST_ROWS: Final = 400
