@@ -55,6 +55,7 @@ ACCESS = {
     "GROUP_DONE": set(),
     "GROUPS_DONE": set(),
     "FORGET_GROUPS": set(),
+    "GROUPS_TO_FORGET": set(),
     "NEXT_TURNS": {QUEUE},
     "READY_KINDS": {TYPES, BY_ID},
     "GET": {BY_ID},

@@ -149,7 +149,9 @@ class _House:
             self._changed_at = None
         self._post.order_delay(self._checkpointer.delay_us)
         if self._owed & ELECTED:
-            self._database.execute(sql.FORGET_GROUPS, (_group_of(clock.now() - FORGOTTEN_AFTER),))
+            old_enough = (_group_of(clock.now() - FORGOTTEN_AFTER),)
+            if self._database.execute(sql.GROUPS_TO_FORGET, old_enough).fetchone() is not None:  # else no lock is taken
+                self._database.execute(sql.FORGET_GROUPS, old_enough)
             self._owed &= ~ELECTED
         until_roll_up = self._roll_up()
         if self._checkpointer.delays:

@@ -254,8 +254,10 @@ GROUP_DONE: Final = "SELECT value FROM queue_state WHERE name = ?1"
 GROUPS_DONE: Final = "SELECT value FROM queue_state WHERE name >= 'group ' AND name < 'group!'"
 # Names begin with the time when the file was made. The newest that is old enough has replaced those before it.
 # ?1 the name of a file that is just old enough
-FORGET_GROUPS: Final = """DELETE FROM queue_state WHERE name >= 'group ' AND name <
+_GROUPS_TO_FORGET: Final = """FROM queue_state WHERE name >= 'group ' AND name <
   (SELECT max(name) FROM queue_state WHERE name >= 'group ' AND name < ?1 AND length(name) = 22)"""
+GROUPS_TO_FORGET: Final = f"SELECT 1 {_GROUPS_TO_FORGET} LIMIT 1"
+FORGET_GROUPS: Final = f"DELETE {_GROUPS_TO_FORGET}"
 
 # -- a housekeeper's: text as BLOB, as plain SQL may have put in what is not UTF-8 -------------------------------------
 

@@ -67,7 +67,7 @@ def test_new_results_make_it_stale(results: Path) -> None:
 
 def test_a_target_that_is_missed_is_said(results: Path) -> None:
     verdict = {"promise": "nothing is late", "measured": "all is", "passed": False}
-    change(results / "workers.json", verdicts=[verdict], passed=False)
+    change(results / "workers.json", command="python -m bench workers", verdicts=[verdict], passed=False)
     text = renewed(TEXT, README, results)
     assert "- [`python -m bench workers`](bench/results/workers.json): nothing is late; measured all is\n" in text
 

@@ -73,7 +73,8 @@ static void report_accidents(void) {
     *(call->flags & ACCIDENT ? &own : &others) += 1;
   }
   printf("%d calls failed by an accident in their own process, %d by one in another\n", own, others);
-  EXPECT(own > 0 && others > 0);
+  /* Whoever takes others along and runs out of memory has them do theirs alone; only at the commit itself it hits all. */
+  EXPECT(own > 0 && (others > 0 || running->accidents == OF_MEMORY));
 }
 
 void report(int64_t limit_us) {
